@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -25,6 +26,7 @@ WARNING = "warning: "  # how a line begins that is one
 COMMAND = "SSR_EXP_COMMAND"  # environment: the folder of marks, for all processes of a command
 CALLED = "SSR_EXP_CALLED"  # environment: the folder of the scripts, where one of them was typed
 
+NO_TEXTS = ("true", "false", "yes", "no", "on", "off", "null", "nan", "inf")  # to Hydra or YAML
 FOLDER = ".hydra"  # of log files, in the runs folder
 
 log = logging.getLogger(__name__)
@@ -91,6 +93,21 @@ def spelled(command: str) -> list[str]:
 def typed(command: str, *words: str) -> str:
     """Write a command as a line to copy."""
     return shlex.join([*spelled(command), *words])
+
+
+def setting(key: str, value: object) -> str:
+    """Write a word that Hydra reads as a text, such as a path, with quotes where it needs them.
+
+    It reads 2024_01 as a number, and what has spaces, commas or brackets not at all. For a shell it
+    is to be quoted yet, as `typed` does.
+    """
+    text = str(value)
+    is_plain = re.fullmatch(r"[\w./+@%-]+", text, flags=re.ASCII) is not None
+    is_number = re.fullmatch(r"[+-]?[\d_.]+(e[+-]?[\d_]+)?", text, flags=re.IGNORECASE) is not None
+    if is_plain and not is_number and text.lower() not in NO_TEXTS:
+        return f"{key}={text}"
+    quoted = text.replace("${", "\\${").replace('"', '\\"')
+    return f'{key}="{quoted}"'
 
 
 def named(command: str) -> str:

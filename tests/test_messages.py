@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from omegaconf import OmegaConf
 
 from ssr_exp import messages, terminal
 from ssr_exp.app import jobs, launchers
+from ssr_exp.app.command_line import overrides
 from tests.conftest import ROOT
 
 
@@ -234,3 +236,13 @@ def test_a_name_that_no_file_can_have_ends_nothing(
 def test_no_folder_is_no_log_file() -> None:
     messages.LogFile("", "train.log").emit(record("x", logging.INFO, "lost"))
     assert not Path("/.hydra/train.log").exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["runs", "/data/a b (1)", "2024_01", "a,b", "1e3", "true", 'a"b', "it's", "x=1", "[a]"]
+)
+def test_a_setting_is_read_by_hydra_as_the_text_that_it_is(text: str) -> None:
+    (override,) = overrides.parse([messages.setting("paths.runs", text)])
+    assert override.value() == text and not override.is_sweep_override()
+    (typed,) = shlex.split(shlex.join([messages.setting("paths.runs", text)]))
+    assert overrides.Checker("report").check([typed])

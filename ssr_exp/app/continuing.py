@@ -142,6 +142,11 @@ def read(
         SsrError: if there is no such study, or its words are not known, or not trusted.
     """
     typed = typed_values.read(arguments, loader)
+    for key in ("study", "name", "trust"):
+        if (word := typed.get(key)) is not None and word.is_sweep_override():
+            raise SsrError(
+                f"{word.input_line}: {key}= takes one value; repeat the command with each of them."
+            )
     launcher = OmegaConf.select(composed, "hydra.overrides.hydra") or ()
     where = tuple(str(word) for word in launcher if str(word).startswith(LAUNCHER))
     name = typed_values.value(typed, "name")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,10 +63,12 @@ def _studies(store: Store, conf: ReportConfig) -> dict[str, list[Record]]:
 def _elsewhere(root: Path) -> str:
     """Say where records are, near a folder that has none."""
     if next(root.glob("*/seed*/record.json"), None) is not None:
-        return f"it is a study, type paths.runs={root.parent} study={root.name}"
+        words = messages.setting("paths.runs", root.parent), messages.setting("study", root.name)
+        return f"it is a study, type {shlex.join(words)}"
     below = sorted({str(path.parents[3]) for path in root.glob("*/*/*/seed*/record.json")})
     if below:
-        return f"type paths.runs={below[0]}" + "".join(f", or {other}" for other in below[1:9])
+        typed = shlex.quote(messages.setting("paths.runs", below[0]))
+        return f"type {typed}" + "".join(f", or {other}" for other in below[1:9])
     return "type paths.runs=DIR, the folder that a sweep or a search wrote to"
 
 

@@ -125,7 +125,8 @@ def _rows(record: Record, told: Comparison, best: Path | None) -> Iterator[tuple
         command = messages.spelled("export")
         if PLACE in best.parts and Path(command[-1]).is_absolute():
             command = ["ssr", "export"]
-        yield "export", shlex.join([*command, f"run={best}", "format=onnx", *told.export])
+        words = [messages.setting("run", best), "format=onnx", *told.export]
+        yield "export", shlex.join([*command, *words])
 
 
 def _warned(told: Comparison, against: str | None) -> str:

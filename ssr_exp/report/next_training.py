@@ -27,7 +27,7 @@ def words(store: Store, study: str, network: str, *, place: str | None = None) -
         return f"study.enqueue({network!r})"
     where = str(store.root) if place is None else place
     command = messages.spelled("train") if place is None else ("ssr", "train")
-    runs = [] if where == RUNS else [f"paths.runs={where}"]
+    runs = [] if where == RUNS else [messages.setting("paths.runs", where)]
     named = f"study={study_names.title(store.root, study)}"
     trust = study_names.trusting(study_names.read(store.study_folder(study)), "train")
     explicit = ("modifiers=explicit", f"modifiers.network={network}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from math import isclose
 
 from torch import fx, nn
 
@@ -12,6 +14,7 @@ from ssr_exp.rescaling.tracing.labels import FOLLOWS_INPUT, FOLLOWS_OUTPUT
 from ssr_exp.rescaling.tracing.trace import Trace
 
 LISTED = 4  # names in a sentence
+SCALES = re.compile("scale|gain|norm|temperature|sqrt|std")  # what multiplies is called
 
 
 def unlearnt(network: nn.Module, traced: Trace) -> frozenset[str]:
@@ -40,6 +43,13 @@ def describe(network: nn.Module, traced: Trace, plan: Plan) -> Iterator[str]:
         yield f"not learnt (requires_grad=False), and kept: {_listed(sorted(fixed))}"
     if patterned := sorted(_patterned(network, traced)):
         yield (f"of few or ordered values, and kept, cut where channels go: {_listed(patterned)}")
+    if marked := sorted(_marked(network, plan)):
+        yield (
+            f"not learnt, and other for each channel: {_listed(marked)}: of a mask, a table or "
+            "shifts the first channels stay"
+        )
+    if scales := sorted(_made_of_a_width(network, traced, plan)):
+        yield f"as large as the root of a width would make it, and kept: {_listed(scales)}"
     for operation, paths in traced.uncounted.items():
         yield f"not counted in MACs: {operation} in {_listed(sorted(paths))}"
     for holder, why in traced.stays.items():
@@ -71,6 +81,55 @@ def _patterned(network: nn.Module, traced: Trace) -> Iterator[str]:
                 parameter.detach(), by_itself=initialise.draws(module)
             ):
                 yield name
+
+
+def _marked(network: nn.Module, plan: Plan) -> Iterator[str]:
+    """Name fixed tensors that are cut along a dimension on which they are not the same."""
+    small = plan.sizes(plan.smallest)
+    for path, module in network.named_modules():
+        if initialise.draws(module):  # such as statistics of a norm
+            continue
+        parameters = module.named_parameters(prefix=path, recurse=False)
+        fixed = [(name, p) for name, p in parameters if not p.requires_grad]
+        for name, tensor in (*module.named_buffers(prefix=path, recurse=False), *fixed):
+            leaf = plan.leaves.get(name)
+            if leaf is None or tensor.is_meta or len(leaf.shape) != tensor.ndim:
+                continue
+            sizes = [int(form(small)) for form in leaf.shape]
+            cut = [dim for dim in range(tensor.ndim) if sizes[dim] != tensor.shape[dim]]
+            if any(bool((tensor != tensor.narrow(dim, 0, 1)).any()) for dim in cut):
+                yield name
+
+
+def _made_of_a_width(network: nn.Module, traced: Trace, plan: Plan) -> Iterator[str]:
+    """Name numbers of the user's own modules that look like `(k / width) ** 0.5`.
+
+    Such as a scale of weights by their fan-in; those of standardised weights follow, see `rescale`.
+    """
+    small, full = plan.sizes(plan.smallest), plan.full_sizes
+    changed = [
+        name
+        for name, leaf in plan.leaves.items()
+        if any(int(form(small)) != int(form(full)) for form in leaf.shape)
+    ]
+    seen: dict[str, set[int]] = {}
+    for call in traced.calls:
+        ends = (*call.in_labels, *call.out_labels)
+        seen.setdefault(call.path, set()).update(
+            len(labels) for labels in ends if labels is not None
+        )
+    for path, module in network.named_modules():
+        if type(module).__module__.startswith("torch.") or hasattr(module, "gain"):
+            continue
+        if not any(name.startswith(f"{path}." if path else "") for name in changed):
+            continue
+        weights = [p for p in module.parameters(recurse=False) if p.ndim > 1]
+        widths = seen.get(path, set()) | {p[0].numel() for p in weights}
+        for name, value in vars(module).items():
+            if not (isinstance(value, float) and value > 0 and SCALES.search(name)):
+                continue
+            if any(isclose(value**2 * n, k) for n in widths for k in (1, 2)):
+                yield f"{path}.{name}".lstrip(".")
 
 
 def _merged(parts: Sequence[tuple[str, int]]) -> str:

@@ -160,7 +160,8 @@ def _miscounted(
         planned[gemm.path] = planned.get(gemm.path, 0) + gemm.load * batch
     if sum(planned.values()) == sum(counted.values()):
         return None
-    path = next((p for p, macs in counted.items() if planned.get(p) != macs), "")
+    paths = dict.fromkeys((*counted, *planned))  # a layer that did not run is in the second alone
+    path = next((p for p in paths if planned.get(p, 0) != counted.get(p, 0)), "")
     has, should = (counts.get(path, 0) // batch for counts in (counted, planned))
     return Fault(path, f"it has {has} MACs and not {should}")
 

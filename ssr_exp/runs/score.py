@@ -14,6 +14,7 @@ from ssr_exp.files import FileModel
 
 PERCENT = "%"
 SHARE = (0.0, 1.0)  # bounds
+VAL = re.compile(r"(?<![A-Za-z])(?:val|eval|valid|validation)(?![A-Za-z])")  # in a key
 DROP = re.compile(r"(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)\s*(%?)")
 
 
@@ -79,8 +80,8 @@ class Score(FileModel):
 
     @property
     def test_key(self) -> str:
-        """What the task logs on test: the same key there."""
-        return self.key.replace("val", "test", 1)
+        """What the task logs on test: the same key there, as `test/acc` of `val/acc`."""
+        return VAL.sub("test", self.key, count=1)
 
     def on(self, part: str) -> Score:
         """The same score on a part, `val` or `test`, as people are to tell them apart."""

@@ -113,8 +113,13 @@ class Store:
         """
         root, studies = (self.root, "*/") if study is None else (self.study_folder(study), "")
         paths = sorted(root.glob(f"{studies}*/seed*/{RECORD_FILE}"))
-        records = (self.read(p.parent) for p in paths if SEED.fullmatch(p.parent.name))
-        return [r for r in records if r is not None and study in (None, r.study)]
+        runs = (path.parent for path in paths if SEED.fullmatch(path.parent.name))
+        records = ((run.parents[1].name, self.read(run)) for run in runs)
+        return [
+            r
+            for home, r in records
+            if r is not None and study in (None, r.study) and home == folder_name(r.study)
+        ]
 
     def records_by_study(self) -> dict[str, list[Record]]:
         """Read all records, those of each study together."""

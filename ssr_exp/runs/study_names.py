@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import logging
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ from typing import Literal
 from pydantic import Field
 
 from ssr_exp import files
+from ssr_exp.config import PathsConf
 from ssr_exp.errors import SsrError
 from ssr_exp.files import FileModel
 from ssr_exp.runs import studies
@@ -37,6 +39,8 @@ MOST = 12  # names in a sentence
 PLAIN_WORD = re.compile(r"(?P<key>[a-z]\w*(?:\.[a-z]\w*)*)=(?P<value>[\w\s.,%/+'\"\[\]-]*)")
 PRESET = re.compile(r"[\w.,%+\[\]-]*")  # what a key without a dot may be: a preset or a number
 PATHS = ("checkpoint",)  # but these
+# Texts that name a place, and may hold any sign but one that looks something up.
+PLACES = {"dataset.root", "dataset.file", "modifiers.file", "runs.file", "latency.file"}
 # Parts of keys that name what is called, or send what is measured to others.
 TRUSTED = {"target", "arguments", "hydra", "entity", "share_machine", "example_inputs"}
 
@@ -72,6 +76,9 @@ class Begun(FileModel):
 
 def needs_trust(word: str) -> bool:
     """Say whether a word may call code, send results away, or read this machine's environment."""
+    key, _, value = word.partition("=")
+    if key in PLACES and "$" not in value:
+        return False
     if (read := PLAIN_WORD.fullmatch(word)) is None:
         return True
     parts = read["key"].split(".")
@@ -152,8 +159,13 @@ def find(root: Path, typed: str, *, whole: bool = False) -> str:
     """
     here = every(root)
     exact = [study for study, own in here.items() if typed in (study, own)]
+    if typed in here or len(exact) == 1:
+        return typed if typed in here else exact[0]
     if exact:
-        return typed if typed in exact else exact[0]
+        raise SsrError(
+            f"several studies in {root} are called {typed}, a copy perhaps: type the folder of "
+            f"one, of {', '.join(exact[:MOST])}."
+        )
     begun = [study for study, own in here.items() if typed and _begins(typed, study, own)]
     if whole and begun:
         begun = [study for study in begun if study.endswith(f"-{typed}")]  # a whole fingerprint
@@ -271,9 +283,14 @@ def check_given(store: Store, study: str, fields: Mapping[str, object], name: st
     if before is not None and before != name:
         raise SsrError(
             f"name={name}: this study is called {before} already; leave name= out, or rename it: "
-            f"ssr studies name {before} {name}."
+            f"ssr studies name {before} {name}{at(store.root)}."
         )
     refuse_taken(store.root, name, study, fields)
+
+
+def at(root: Path) -> str:
+    """Write what `ssr studies` takes beside a name for a folder of runs that is not the usual."""
+    return "" if str(root) == PathsConf().runs else f" --runs {shlex.quote(str(root))}"
 
 
 def _write(store: Store, folder: Path, begun: Begun) -> None:

@@ -77,6 +77,13 @@ def test_a_name_that_looks_like_a_number_is_kept_as_it_is_typed(
     assert again("study=70e94321").lines("1 done before")
 
 
+@pytest.mark.parametrize("word", ["study=pets,cats", "name=a,b"])
+def test_one_study_is_gone_on_with_or_named(command: Command, word: str) -> None:
+    ended = command("modifiers=baseline", word)
+    assert ended.code == 1
+    assert f"{word}: {word.partition('=')[0]}= takes one value" in ended.err
+
+
 def test_what_would_be_another_study_is_refused_with_what_differs(
     command: Command, again: Again, store: Store, instant: Instant
 ) -> None:

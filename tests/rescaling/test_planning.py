@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -242,3 +243,66 @@ def test_the_same_network_gives_the_same_plan() -> None:
     one, other = (planning.trace(CifarResNet(8), (3, 8, 8)) for _ in range(2))
     same = ("segments", "groups", "owners", "leaves", "gemms", "attributes", "frozen")
     assert all(getattr(one, name) == getattr(other, name) for name in same)
+
+
+class Masked(nn.Module):
+    """A mask that is another one for each channel, beside one that is the same for all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(3, 64, 3, padding=1), nn.Conv2d(64, 64, 3, padding=1)
+        self.head = nn.Conv2d(64, 10, 1)
+        self.register_buffer("mask", (torch.arange(64) % 64 < 32).float()[:, None, None])
+        self.register_buffer("ones", torch.ones(64, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x) * self.ones
+        return self.head(x + self.conv(x * self.mask)).mean((2, 3))
+
+
+def test_a_fixed_tensor_that_is_other_for_each_channel_is_told_of() -> None:
+    said = [one for one in planning.trace(Masked(), (3, 8, 8)).remarks if "of a mask" in one]
+    assert len(said) == 1 and ": mask: " in said[0]
+
+
+class Equalised(nn.Module):
+    """A convolution whose weights are scaled by their fan-in, as in ProGAN."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(width, channels, 3, 3))
+        self.scale, self.slope = math.sqrt(2 / (channels * 9)), 0.25
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.leaky_relu(
+            nn.functional.conv2d(x, self.weight * self.scale, padding=1), self.slope
+        )
+
+
+def test_a_number_that_is_the_root_of_a_width_is_told_of() -> None:
+    layers = Equalised(3, 64), Equalised(64, 64), nn.Conv2d(64, 10, 1)
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    (said,) = [one for one in planning.trace(network, (3, 8, 8)).remarks if "root of a" in one]
+    assert "1.scale" in said and "slope" not in said
+
+
+class Skipping(nn.Module):
+    """Its shortcut runs where widths differ."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(channels, width, 3, padding=1)
+        self.two = nn.Conv2d(width, width, 3, padding=1)
+        self.short = nn.Conv2d(channels, width, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.two(self.one(x).relu())
+        return y + (x if x.shape[1] == y.shape[1] else self.short(x))
+
+
+def test_a_layer_that_some_widths_skip_is_named_and_the_rest_stays_free() -> None:
+    layers = nn.Conv2d(3, 16, 3, padding=1), Skipping(16, 64), Skipping(64, 64)
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+    plan = planning.trace(network, (3, 8, 8), kind="channels")
+    assert plan.baseline != plan.smallest
+    assert any("1.short" in why for why in plan.frozen), plan.frozen

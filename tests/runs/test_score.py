@@ -67,3 +67,20 @@ def test_an_expected_gain_has_the_interval_of_a_gain() -> None:
     assert ACCURACY.expected_text(-5.28, -8.87, -1.69) == (
         "to gain 5.28 points (80 % interval 1.69 to 8.87)"
     )
+
+
+@pytest.mark.parametrize(
+    ("key", "on_test"),
+    [
+        ("val/acc", "test/acc"),
+        ("val_loss", "test_loss"),
+        ("net/val.iou", "net/test.iou"),
+        ("eval/dice", "test/dice"),
+        ("valid_loss", "test_loss"),
+        ("validation/x", "test/x"),
+        ("retrieval/map", "retrieval/map"),
+        ("value", "value"),
+    ],
+)
+def test_the_key_on_test_is_that_of_val_as_a_word(key: str, on_test: str) -> None:
+    assert Score(key=key, unit="", bounds=(None, None)).test_key == on_test

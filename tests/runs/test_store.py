@@ -96,8 +96,10 @@ def test_records_of_another_study_are_not_mixed_in(store: Store, make_record: Ma
     for study in ("one", "two"):
         store.write(store.folder(study, "net", 0), make_record(study=study))
     store.write(store.folder("one", "stray", 0), make_record(study="two"))  # copied by hand
-    assert [r.study for r in store.records("one")] == ["one"]
-    assert len(store.records()) == 3
+    store.write(store.folder("one-copy", "net", 0), make_record(study="one"))  # a whole folder
+    for record in store.records():  # with its seed, it would halve a spread, or more
+        assert store.records(record.study) == [record]
+    assert len(store.records()) == 2 and store.records("one-copy") == []
 
 
 def test_a_record_that_lies_elsewhere_than_a_runs_is_no_run(
@@ -303,7 +305,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
 def test_a_disk_that_fills_up_keeps_its_records(tmp_path: Path, make_record: MakeRecord) -> None:
     with small_disk(tmp_path / "disk") as disk:
         store = Store(disk / "runs")
-        where = store.folder("study", "net", 0)
+        where = store.folder(make_record().study, "net", 0)
         store.write(where, make_record())
         with pytest.raises(OSError, match="No space left"), open(disk / "filler", "wb") as filler:
             while True:
@@ -314,7 +316,7 @@ def test_a_disk_that_fills_up_keeps_its_records(tmp_path: Path, make_record: Mak
         with pytest.raises(SsrError, match="the disk is full"):
             store.check()
         assert store.records() == [make_record()]
-        assert set(files(disk)) == {"filler", f"runs/study/net/seed0/{RECORD_FILE}"}
+        assert set(files(disk)) == {"filler", str((where / RECORD_FILE).relative_to(disk))}
 
 
 # Claims

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -60,6 +61,15 @@ def test_what_may_be_several_or_is_none_is_told_with_the_names_that_there_are(st
             refusal(store, typed) == f"there is no study {typed} in {store.root}; it holds {both}."
         )
     assert "it holds none" in refusal(Store(store.root / "nowhere"), "pets")
+
+
+def test_a_name_that_a_copy_has_too_is_told_with_the_folders(store: Store) -> None:
+    study_names.rename(store, FIRST, "pets")
+    shutil.copytree(store.root / FIRST, store.root / "a-copy")
+    for whole in (False, True):
+        with pytest.raises(SsrError, match=f"are called pets.*of a-copy, {FIRST}"):
+            study_names.find(store.root, "pets", whole=whole)
+    assert study_names.find(store.root, "a-copy", whole=True) == "a-copy"
 
 
 def test_a_whole_name_is_meant_though_another_one_begins_with_it(store: Store) -> None:
@@ -181,6 +191,8 @@ def test_a_copy_under_a_name_that_no_study_has_stands_for_no_other_one(tmp_path:
     [
         ("dataset.root=/data/my images", False),
         ("finalists.arms=[family,random]", False),
+        ('dataset.root="/mnt/a (b), c: d@e"', False),
+        ('dataset.root="/mnt/${oc.env:HOME}"', True),
         ("objective.max_drop=2%", False),
         ("modifiers.width=[1,0.5]", False),
         ("model=resnet20,resnet32", False),

@@ -49,6 +49,7 @@ PLACES = set(
     "dataset.root paths.runs paths.data checkpoint recipe.distill modifiers.file runs.file "
     "latency.file run to root file".split()
 )
+NAMES = ("study", "name")  # likewise, and the fingerprint 1234567e
 EXAMPLES = {int: "1", float: "0.5", bool: "true"}
 # A path where the name of a preset belongs, and what it is the value of.
 PATHS = {
@@ -129,6 +130,9 @@ class Checker:
             self._check_preset(override)
         elif not self._is_open(key):
             self._check_values(override)
+        is_number = isinstance(override.value(), int | float) and override.value() is not True
+        if key in NAMES and is_number and override.value() is not False:
+            return f'{key}="{override.get_value_string()}"'
         return word.lstrip("+")
 
     def _is_users_group(self, key: str) -> bool:

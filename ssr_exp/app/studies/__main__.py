@@ -59,8 +59,10 @@ def _list(store: Store, options: argparse.Namespace) -> None:
         return
     terminal.console().print(study_tables.listing(summaries))
     if left := removal.left_aside(store):
-        print(f"a removal that was killed left {bytes_text(left)}: {removing.PROG} remove ends it")
-    print(f"{removing.PROG} show NAME says more of one, and the command that goes on with it")
+        ends = f"{removing.PROG} remove{study_names.at(store.root)}"
+        print(f"a removal that was killed left {bytes_text(left)}: {ends} ends it")
+    shows = f"{removing.PROG} show NAME{study_names.at(store.root)}"
+    print(f"{shows} says more of one, and the command that goes on with it")
 
 
 def _show(store: Store, options: argparse.Namespace) -> None:
@@ -99,7 +101,7 @@ def commands(store: Store, one: StudySummary) -> list[list[str]]:
 
     Of a study of an earlier version nothing is known.
     """
-    place = [] if str(store.root) == RUNS else [f"paths.runs={store.root}"]
+    place = [] if str(store.root) == RUNS else [messages.setting("paths.runs", store.root)]
     named, begun = [f"study={one.title}", *place], one.begun
     is_loop = studies.SETTINGS in one.fields
     makes = [study_names.TRUST] if is_loop and studies.calls_code(one.fields) else []

@@ -41,9 +41,10 @@ def remove(store: Store, options: argparse.Namespace) -> None:
     elif chosen is not None:
         _remove_study(store, options, chosen)
     elif not ended:
+        place = study_names.at(store.root)
         raise SsrError(
-            f"name what is removed: {PROG} remove NAME, or --failed, or --checkpoints, of one "
-            "study or of all."
+            f"name what is removed: {PROG} remove NAME{place}, or --failed, or --checkpoints, of "
+            "one study or of all."
         )
     write_page(store)
 
@@ -54,13 +55,15 @@ def _remove_study(store: Store, options: argparse.Namespace, study: str) -> None
     inside = store.study_folder(study).resolve()
     if any(inside in path.parents for path in removal.started_from(store)):
         print(f"runs of other studies start from networks of {one.title}, or learn from them")
-    what = f"{one.title}: {study_tables.counts_text(one)}, {bytes_text(one.size)}"
+    name = one.title if one.title == study else f"{one.title} ({study})"
+    what = f"{name}: {study_tables.counts_text(one)}, {bytes_text(one.size)}"
     _confirm(options, f"remove all of {what}")
     freed = removal.remove_study(store, study)
-    print(f"removed {one.title}: {bytes_text(freed)} freed")
+    print(f"removed {name}: {bytes_text(freed)} freed")
     for other in summaries:
         if other.finalists_of == study:
-            print(f"its finalists are a study of their own: {PROG} remove {other.title}")
+            typed = f"{PROG} remove {other.title}{study_names.at(store.root)}"
+            print(f"its finalists are a study of their own: {typed}")
 
 
 def _remove_parts(store: Store, options: argparse.Namespace, chosen: Sequence[str]) -> None:
@@ -77,19 +80,19 @@ def _remove_parts(store: Store, options: argparse.Namespace, chosen: Sequence[st
     parts = [counted(len(runs), "failed run")] * bool(runs)
     parts += [counted(len(weights), "file") + " of weights"] * bool(weights)
     _confirm(options, f"remove {' and '.join(parts)}, {bytes_text(freed)}")
-    left, gone = 0, False
+    left, gone = set[Path](), False
     for one in chosen:
         if options.failed:
-            left += _say(store, one, removal.remove_failed(store, one), "")
+            _say(store, one, removal.remove_failed(store, one), "", left)
         if options.checkpoints:
             removed = removal.remove_weights(store, one)
-            left += _say(store, one, removed, "the weights of ")
+            _say(store, one, removed, "the weights of ", left)
             gone = gone or bool(removed.runs)
     if gone:
         print(NO_LONGER)
     if left:
         raise SsrError(
-            f"{counted(left, 'folder')} stayed: repeat the command when nothing uses them."
+            f"{counted(len(left), 'folder')} stayed: repeat the command when nothing uses them."
         )
 
 
@@ -99,15 +102,16 @@ def _size(path: Path) -> int:
     return 0
 
 
-def _say(store: Store, study: str, removed: Removed, of: str) -> int:
-    """Say what was removed, and what was not; returns how much that is."""
+def _say(store: Store, study: str, removed: Removed, of: str, left: set[Path]) -> None:
+    """Say what was removed, and what was not, once; that is added to what is left."""
     name = study_names.title(store.root, study)
     if removed.runs:
         freed = bytes_text(removed.freed)
         print(f"{name}: removed {of}{counted(len(removed.runs), 'run')}, {freed} freed")
     for folder in removed.used:
-        print(f"{name}: left {folder.relative_to(store.root)}, which another process uses")
-    return len(removed.used)
+        if folder not in left:
+            print(f"{name}: left {folder.relative_to(store.root)}, which another process uses")
+    left.update(removed.used)
 
 
 def _confirm(options: argparse.Namespace, what: str) -> None:

@@ -374,3 +374,11 @@ def test_a_sweep_over_nothing_is_taken() -> None:
 def test_the_keys_of_places_are_there() -> None:
     known = {key for name in SCHEMAS for key in keys_of_command(name)}
     assert known >= overrides.PLACES
+
+
+@pytest.mark.parametrize("name", ["2024_01", "12345e67", "70943211", "1e3"])
+@pytest.mark.parametrize("command", ["train", "search", "report", "export"])
+def test_a_study_whose_name_is_a_number_to_hydra_keeps_its_name(command: str, name: str) -> None:
+    (word,) = Checker(command).check([f"study={name}"])
+    (override,) = overrides.parse([word])
+    assert override.value() == name

@@ -15,6 +15,7 @@ import pytest
 
 from ssr_exp import messages
 from ssr_exp.app.studies.__main__ import main
+from ssr_exp.errors import SsrError
 from ssr_exp.report import page
 from ssr_exp.runs import studies, study_names
 from ssr_exp.runs.record import FINALIST, Status
@@ -289,6 +290,17 @@ def test_a_study_that_another_process_trains_is_named_and_left(
     assert failed.lines("left", folder.name, "which another process uses")
     assert store.read(folder) is not None
     assert listed.lines("under way") and not ssr_studies().lines("under way")
+
+
+def test_what_is_advised_names_the_folder_of_runs(ssr_studies: Studies, store: Store) -> None:
+    there = f"--runs {store.root}"
+    assert ssr_studies().lines("show NAME", there)
+    assert f"remove NAME {there}, or" in ssr_studies("remove").err
+    shown = ssr_studies("name", FIRST, "pets")
+    assert shown.code == 0
+    with pytest.raises(SsrError, match=f"ssr studies name pets cats {there}"):
+        study_names.check_given(store, FIRST, {}, "cats")
+    assert ssr_studies("remove", "pets", "--yes").lines(f"removed pets ({FIRST}): ")
 
 
 # What it takes
