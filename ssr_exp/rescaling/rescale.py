@@ -235,11 +235,12 @@ def _scale_standardised(network: nn.Module, rescaled: nn.Module) -> None:
     """
     seeds = dict(network.named_modules())
     for path, module in rescaled.named_modules():
-        scale, weight = vars(module).get("scale"), getattr(module, "weight", None)
-        is_scaled = isinstance(scale, float) and isinstance(getattr(module, "gain", None), Tensor)
-        if is_scaled and isinstance(weight, Tensor):
-            before: Any = seeds[path]
-            module.scale = scale * math.sqrt(before.weight[0].numel() / weight[0].numel())
+        scale, gain = vars(module).get("scale"), getattr(module, "gain", None)
+        if not (isinstance(scale, float) and isinstance(gain, Tensor)):
+            continue  # the weight of others may be computed, and change something, when it is read
+        before, after = (getattr(one, "weight", None) for one in (seeds[path], module))
+        if isinstance(before, Tensor) and isinstance(after, Tensor):
+            module.scale = scale * math.sqrt(before[0].numel() / after[0].numel())
 
 
 def _cutter(plan: Plan, architecture: Architecture) -> initialise.Cut:
