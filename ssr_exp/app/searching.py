@@ -199,11 +199,7 @@ class SearchCommand(LaunchingCommand):
             search.evidence.forget()
             return search.look()
 
-        def remember(network: str, seed: int) -> None:
-            if network not in search.book.networks():
-                Queue(search.book).add(network, seed)
-
-        rest = (search.affordable, look, watched.tell, remember)
+        rest = (search.affordable, look, watched.tell, Queue(search.book).remember)
         ending = Ending(self, arguments, search.conf, opened, belief, *rest)
         records = ending.carry_out()
         search.conclude()

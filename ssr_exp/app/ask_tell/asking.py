@@ -240,12 +240,7 @@ class Asking:
         """Write down that the search knew a network before it was a finalist."""
         with self.turn(wait=False) as is_ours:
             if is_ours:
-                self.remember_now(request)
-
-    def remember_now(self, request: Request) -> None:
-        """Likewise, where it is this process's turn."""
-        if request.network not in self.search.book.networks():
-            self.queue.add(request.network, request.seed)
+                self.queue.remember(request.network, request.seed)
 
     def _planned(self) -> Iterator[Request]:
         """List what was planned and has no result, the user's requests first."""

@@ -56,6 +56,11 @@ class Queue:
         others = [one for one in self.read() if (one.network, one.seed) != (network, seed)]
         self._write(*others, Enqueued(network=network, seed=seed))
 
+    def remember(self, network: str, seed: int) -> None:
+        """Write down that the search knew a network before it was a finalist."""
+        if network not in self.book.networks():
+            self.add(network, seed)
+
     def count(self, network: str, seed: int) -> None:
         """Write down that a training has ended, if it waited here."""
         before = self.read()

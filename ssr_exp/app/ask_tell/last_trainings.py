@@ -69,7 +69,7 @@ class LastTrainings:
         if done is None or done.test_score is None or done.origin == FINALIST:
             return
         asking = self.telling.asking
-        asking.remember_now(request)
+        asking.queue.remember(request.network, request.seed)
         asking.store.write(asking.folder(request), done.model_copy(update={"origin": FINALIST}))
 
     def _retried(self) -> list[Request]:

@@ -121,8 +121,7 @@ def make_answer(asking: Asking) -> Answer:
     seen = asking.believe() if finals else belief  # theirs on val are trainings, too
     decided = judging.decide(asking.search, belief, seen)
     code = space.code(decided.network)
-    measured_runs = seen.history.records  # some may be from elsewhere
-    means = seed_means.on_val(measured_runs)
+    means = seed_means.on_val(seen.history.records)  # some may be from elsewhere
     test, baseline_test = (
         Tested.of([r for r in finals if r.network == each]) for each in (code, baseline)
     )

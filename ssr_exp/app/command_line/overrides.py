@@ -130,8 +130,8 @@ class Checker:
             self._check_preset(override)
         elif not self._is_open(key):
             self._check_values(override)
-        is_number = isinstance(override.value(), int | float) and override.value() is not True
-        if key in NAMES and is_number and override.value() is not False:
+        read = override.value()
+        if key in NAMES and isinstance(read, int | float) and not isinstance(read, bool):
             return f'{key}="{override.get_value_string()}"'
         return word.lstrip("+")
 
