@@ -16,6 +16,7 @@ PARTS = (
     "counting",
     "tracing",
     "start",
+    "composing",
     "asking",
     "proposals",
     "local_search",

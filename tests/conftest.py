@@ -68,9 +68,13 @@ Command = Callable[..., Ended]
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Import no suite of a tool where all of it would be left out."""
-    is_tool = collection_path.parent == ROOT / "tests" and collection_path.name in TOOLS
-    return True if is_tool and "not slow" in config.option.markexpr else None
+    """Import nothing of which all would be left out."""
+    is_of_tool = bool({*TOOLS}.intersection(collection_path.parts[len(ROOT.parts) + 1 :][:1]))
+    if is_of_tool:
+        return True if "not slow" in config.option.markexpr else None
+    if config.option.markexpr.startswith("slow") and collection_path.suffix == ".py":
+        return True if "slow" not in collection_path.read_text().lower() else None
+    return None
 
 
 @pytest.hookimpl(tryfirst=True)

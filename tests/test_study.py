@@ -15,7 +15,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import killing
 import numpy as np
 import pytest
 import shapes
@@ -35,6 +34,8 @@ from ssr_exp.runs.store import Store
 from ssr_exp.search import other_networks
 from ssr_exp.training import loop_settings, loop_study
 from ssr_exp.training.candidate import Candidate
+from tests import conftest
+from tests.conftest import Command
 
 ACC = Score("acc", "max", bounds=(0, 1))
 FIRST = 4  # two segments: the baseline, each narrow, and both
@@ -1148,15 +1149,23 @@ def keys(lines: list[str]) -> list[Key]:
 
 
 @pytest.mark.slow
-def test_commands_go_on_from_a_loop_and_a_loop_from_commands(tmp_path: Path) -> None:
-    projects, ended = Path(shapes.__file__).parent, killing.ended
+def test_commands_go_on_from_a_loop_and_a_loop_from_commands(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conftest, "small", lambda _, words, __: [*words, f"paths.runs={tmp_path}"])
+
+    def ended(*words: str, script: str = "search.py") -> str:
+        done = command(*words, script=script)
+        assert done.code == 0, done.text
+        return done.out
+
     lines = run_loop(tmp_path, rounds=1)
     assert len(lines) == FIRST + 2
     more = "study=shapes trust=true objective.max_drop=0.2 modifiers=sentinel_width".split()
-    shown = ended(killing.start(tmp_path, projects, "search.py", *more, "rounds=0"))
+    shown = ended(*more, "rounds=0")
     assert "next batch (not trained)" in shown
     trains = ("rounds=2", "batch=2", "task.target=shapes.train_one", "finalists.seeds=1")
-    out = ended(killing.start(tmp_path, projects, "search.py", *more, *trains))
+    out = ended(*more, *trains)
     assert "round 2 of 2: 2 networks of " in out and "answer: " in out
     assert len(run_loop(tmp_path, rounds=3)) == 2  # the third round is what is left
     numbers = {r.round for r in Store(tmp_path).records("shapes")}
@@ -1164,11 +1173,11 @@ def test_commands_go_on_from_a_loop_and_a_loop_from_commands(tmp_path: Path) -> 
     (asked,) = study_names.read(tmp_path / "shapes").asked
     assert set(trains) <= set(asked.words) and not {"study=shapes", "trust=true"} & set(asked.words)
     words = ("study=shapes", "trust=true", "rounds=0")  # the rest is kept
-    again = ended(killing.start(tmp_path, projects, "search.py", *words))
+    again = ended(*words)
     assert "task.target=shapes.train_one" in again and "train.py" in again
     study = Study.open("shapes", runs=tmp_path, trust=True, options={"objective.max_drop": 0.2})
     assert f"trained    {study.answer().code}: " in again  # whoever asks is told the same
-    assert "report: " in ended(killing.start(tmp_path, projects, "report.py", "trust=true"))
+    assert "report: " in ended("trust=true", script="report.py")
 
 
 def run_loop(runs: Path, *, rounds: int) -> list[Key]:

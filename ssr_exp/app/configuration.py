@@ -15,6 +15,8 @@ from ssr_exp.errors import SsrError
 
 AnySchema = TypeVar("AnySchema", bound=config.AnyConfig)
 
+_usual: dict[type[Any], Any] = {}
+
 
 def register() -> None:
     """Make the schemas known to Hydra: the first entry of each command's file in `conf/`."""
@@ -33,6 +35,13 @@ def register() -> None:
         store.store(name=f"{command}_schema", node=node, provider="ssr_exp")
 
 
+def usual(schema: type[Any]) -> Any:
+    """Return a schema with the values that its keys usually have, to be copied."""
+    if schema not in _usual:
+        _usual[schema] = OmegaConf.structured(schema)
+    return _usual[schema]
+
+
 def read(composed: Any, schema: type[AnySchema]) -> AnySchema:
     """Turn what Hydra composed into plain dataclasses.
 
@@ -45,7 +54,7 @@ def read(composed: Any, schema: type[AnySchema]) -> AnySchema:
     """
     known = OmegaConf.masked_copy(composed, [f.name for f in fields(schema)])
     try:
-        container = OmegaConf.merge(OmegaConf.structured(schema), known)
+        container = OmegaConf.merge(usual(schema), known)
     except (OverflowError, RecursionError) as error:
         raise SsrError(f"a value of the configuration cannot be read ({error}): mend it.") from None
     model = OmegaConf.select(container, "model")

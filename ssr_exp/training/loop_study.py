@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,14 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, rescale, saved, seeds
 from ssr_exp.rescaling.network_parts import Part
 from ssr_exp.rescaling.plan import Plan
+from ssr_exp.rescaling.saved import Description
 from ssr_exp.runs import studies, study_names
 from ssr_exp.runs.score import Direction, Score
 from ssr_exp.runs.store import LAST_CHECKPOINT, Store, network_weights
 from ssr_exp.tasks.supervised import Diverged
 from ssr_exp.training import loop_settings
 from ssr_exp.training.candidate import Candidate, Told
+from ssr_exp.training.config_key import ConfigKey
 from ssr_exp.training.fingerprint import segmentation
 from ssr_exp.training.fit import first_network
 from ssr_exp.training.opened_study import Job, OpenedStudy
@@ -170,11 +172,17 @@ def reopen(conf: Config) -> OpenedStudy:
     if not conf.trust:
         saved.check_trust(folder, about, "type trust=true if you trust where it comes from")
     frozen = about.segment.model_copy(update={"frozen": tuple(conf.segment.frozen)})
-    seed_network, plan, found = saved.opened(about.model_copy(update={"segment": frozen}))
+    about = about.model_copy(update={"segment": frozen})
+    seed_network, plan, found = _traced(ConfigKey(about))
     opened = make(conf, seed_network, plan, Pretrained(), found)
     refuse_differences(store.root, conf.study, opened.fields)
     settings = studies.read_all(store.root)[conf.study][studies.SETTINGS]
     return replace(opened, changed={studies.SETTINGS: settings})
+
+
+@lru_cache(maxsize=8)
+def _traced(about: ConfigKey[Description]) -> tuple[nn.Module, Plan, tuple[nn.Module, Part] | None]:
+    return saved.opened(about.part)
 
 
 def candidate(job: Job, folder: Path) -> Candidate:

@@ -313,7 +313,7 @@ def composed(schema: type[config.AnyConfig], options: Mapping[str, Any]) -> Any:
     Raises:
         SsrError: if there is no such key, or it does not take its value.
     """
-    container = OmegaConf.structured(schema)
+    container = copy.deepcopy(configuration.usual(schema))
     known = keys.keys_of_schema(schema)
     for key, value in options.items():
         try:

@@ -32,11 +32,7 @@ from ssr_exp.runs.wandb.search_run import SearchRun
 
 MakeRecord = Callable[..., Record]
 
-# Of its own folders for artifacts W&B says so when Python finds them.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning"),
-    pytest.mark.slow,
-]
+pytestmark = pytest.mark.slow
 
 SEARCH = "smallest-01234567"
 SMALL = "d1-1-1_w4-8-16"
