@@ -16,7 +16,7 @@ import ssr_exp
 from benchmarks import measure
 from benchmarks.measure import Figure
 from ssr_exp.app import configuration
-from ssr_exp.app.composing import PresetsOnce
+from ssr_exp.app.composing import CachingConfigLoader
 
 PART = "composing"
 MOST = 0.5  # of Hydra's time
@@ -45,10 +45,10 @@ def measured(size: Size) -> list[Figure]:
     with hydra.initialize_config_dir(str(PRESETS), version_base="1.3"):
         loader = GlobalHydra.instance().hydra.config_loader
         command = loader.load_configuration("train", [], run_mode=RunMode.MULTIRUN)
-        both = _all(PresetsOnce(loader), command, jobs), _all(loader, command, jobs)
+        both = _all(CachingConfigLoader(loader), command, jobs), _all(loader, command, jobs)
         assert both[0] == both[1]
         ways = {
-            "now": lambda: _all(PresetsOnce(loader), command, jobs),
+            "now": lambda: _all(CachingConfigLoader(loader), command, jobs),
             "hydra": partial(_all, loader, command, jobs),
         }
         contestants = {who: measure.timed(work) for who, work in ways.items()}

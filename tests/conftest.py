@@ -11,6 +11,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ssr_exp.app import configuration
+from ssr_exp.app.composing import CachingConfigLoader
 from ssr_exp.config import Config
 from ssr_exp.runs import record
 from ssr_exp.runs.record import Fractions, Record, Status
@@ -98,31 +100,27 @@ def small(tmp_path: Path, words: tuple[str, ...], script: str = "train.py") -> l
     return [*kept, *words]
 
 
-def is_preset(word: str) -> bool:
-    return (ROOT / "ssr_exp" / "conf" / word.partition("=")[0]).is_dir()
-
-
 @functools.cache
-def presets(words: tuple[str, ...]) -> DictConfig:
-    """Compose presets; those of the same names are composed once."""
+def loader() -> tuple[CachingConfigLoader, DictConfig]:
+    """Make a loader of configurations, and compose what `ssr train` is without any word."""
     import hydra
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
 
     configuration.register()
     with hydra.initialize_config_dir(str(ROOT / "ssr_exp" / "conf"), version_base="1.3"):
-        return hydra.compose("train", overrides=[*words])
+        made = CachingConfigLoader(GlobalHydra.instance().hydra.config_loader)
+        return made, made.load_configuration("train", [], run_mode=RunMode.MULTIRUN)
 
 
 @functools.cache
 def composed(words: tuple[str, ...]) -> Config:
-    """Compose a configuration, and type its values as Hydra does: after the presets."""
-    from hydra._internal.config_loader_impl import ConfigLoaderImpl
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    typed = small(Path(), words)
-    made = copy.deepcopy(presets(tuple(filter(is_preset, typed))))
-    values = OverridesParser.create().parse_overrides([w for w in typed if not is_preset(w)])
-    ConfigLoaderImpl._apply_overrides_to_config(values, made)
-    return configuration.read(made, Config)
+    """Compose a configuration."""
+    made, command = loader()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "\n'hydra/launcher/.*' is validated", UserWarning)
+        composed = made.load_sweep_config(command, small(Path(), words))
+    return configuration.read(composed, Config)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -17,20 +17,20 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-# Of Hydra's own values, those that decide how the rest is composed.
-DECIDING = ("hydra.searchpath", "hydra.job.")
+# Of Hydra's own values, those that it reads, or writes over, when all is composed.
+OF_HYDRA = ("hydra.searchpath", "hydra.job", "hydra.runtime", "hydra.overrides")
 
 
-class PresetsOnce(ConfigLoaderImpl):
+class CachingConfigLoader(ConfigLoaderImpl):
     """Hydra's loader, which composes the presets of a command line once for all of its jobs."""
 
     def __init__(self, loader: ConfigLoader) -> None:
         super().__init__(loader.get_search_path())
-        self._composed: dict[tuple[str, ...], DictConfig] = {}
+        self._cache: dict[tuple[str, ...], DictConfig] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel to a launcher's process, which composes one job, without what was composed."""
-        return self.__dict__ | {"_composed": {}}
+        return self.__dict__ | {"_cache": {}}
 
     def load_sweep_config(
         self, master_config: DictConfig, sweep_overrides: Sequence[str]
@@ -41,30 +41,36 @@ class PresetsOnce(ConfigLoaderImpl):
         values = [word for word in words if _is_value(word, master_config)]
         chosen = [str(word.input_line) for word in words if word not in values]
         presets = (*master_config.hydra.overrides.hydra, *chosen)
-        if presets not in self._composed:
-            self._composed[presets] = super().load_sweep_config(master_config, chosen)
-        composed = copy.deepcopy(self._composed[presets])
+        if presets not in self._cache:
+            self._cache[presets] = super().load_sweep_config(master_config, chosen)
+        composed = copy.deepcopy(self._cache[presets])
         self._apply_overrides_to_config(values, composed)
-        _say_of(words, composed, len(master_config.hydra.overrides.hydra))
+        _write_overrides(words, composed, len(master_config.hydra.overrides.hydra))
         OmegaConf.copy_cache(from_config=master_config, to_config=composed)  # what is now stays
         return composed
 
 
 def _is_value(word: Override, config: DictConfig) -> bool:
-    """Say whether a word sets a value, and cannot be a group's, which may decide on presets."""
+    """Say whether a word sets a value, and chooses no preset."""
     key = word.key_or_group
-    if word.package is not None or "/" in key or key.startswith(DECIDING):
+    if word.package is not None or "/" in key or key.startswith(OF_HYDRA):
         return False
-    return "." in key or (key in config and not OmegaConf.is_config(config._get_node(key)))
+    group, _, rest = key.partition(".")
+    if isinstance(word.value(), dict) or (rest and group in config):
+        return True
+    return not rest and key in config and not OmegaConf.is_config(config._get_node(key))
 
 
-def _say_of(words: Sequence[Override], composed: DictConfig, inherited: int) -> None:
-    """Write into a configuration of which words it is made."""
+def _write_overrides(words: Sequence[Override], composed: DictConfig, inherited: int) -> None:
+    """Write the words of a job into its configuration, after those that are the command's."""
     kept, job = composed.hydra.overrides, composed.hydra.job
-    own = [word for word in words if not word.is_hydra_override()]
-    ours = [word.input_line for word in words if word.is_hydra_override()]
-    kept.task, kept.hydra = [word.input_line for word in own], [*kept.hydra[:inherited], *ours]
+    task_words = [word for word in words if not word.is_hydra_override()]
+    kept.task = [word.input_line for word in task_words]
+    kept.hydra = [
+        *kept.hydra[:inherited],
+        *(word.input_line for word in words if word.is_hydra_override()),
+    ]
     how = job.config.override_dirname
     job.override_dirname = get_overrides_dirname(
-        overrides=own, exclude_keys=how.exclude_keys, item_sep=how.item_sep, kv_sep=how.kv_sep
+        task_words, exclude_keys=how.exclude_keys, item_sep=how.item_sep, kv_sep=how.kv_sep
     )

@@ -15,7 +15,7 @@ from ssr_exp.errors import SsrError
 
 AnySchema = TypeVar("AnySchema", bound=config.AnyConfig)
 
-_usual: dict[type[Any], Any] = {}
+_default_values: dict[type[Any], Any] = {}
 
 
 def register() -> None:
@@ -35,11 +35,11 @@ def register() -> None:
         store.store(name=f"{command}_schema", node=node, provider="ssr_exp")
 
 
-def usual(schema: type[Any]) -> Any:
-    """Return a schema with the values that its keys usually have, to be copied."""
-    if schema not in _usual:
-        _usual[schema] = OmegaConf.structured(schema)
-    return _usual[schema]
+def default_values(schema: type[Any]) -> Any:
+    """Return a schema with the default of each key; it is the same each time, and not changed."""
+    if schema not in _default_values:
+        _default_values[schema] = OmegaConf.structured(schema)
+    return _default_values[schema]
 
 
 def read(composed: Any, schema: type[AnySchema]) -> AnySchema:
@@ -54,7 +54,7 @@ def read(composed: Any, schema: type[AnySchema]) -> AnySchema:
     """
     known = OmegaConf.masked_copy(composed, [f.name for f in fields(schema)])
     try:
-        container = OmegaConf.merge(usual(schema), known)
+        container = OmegaConf.merge(default_values(schema), known)
     except (OverflowError, RecursionError) as error:
         raise SsrError(f"a value of the configuration cannot be read ({error}): mend it.") from None
     model = OmegaConf.select(container, "model")

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from ssr_exp import messages, signals, terminal
 from ssr_exp.app import configuration, continuing, launchers
 from ssr_exp.app.command_line import overrides
-from ssr_exp.app.composing import PresetsOnce
+from ssr_exp.app.composing import CachingConfigLoader
 from ssr_exp.app.launching import Launches
 from ssr_exp.app.sweep_display import SweepDisplay
 from ssr_exp.config import Config
@@ -43,9 +43,9 @@ class LaunchingCommand:
     shows_epochs = True  # of a command that trains one network
 
     def __init__(self, context: HydraContext, task: TaskFunction, command: DictConfig) -> None:
-        self.loader, self.command = PresetsOnce(context.config_loader), command
-        own = replace(context, config_loader=self.loader)
-        self.open_launcher = partial(launchers.open, own, task, command)
+        self.loader, self.command = CachingConfigLoader(context.config_loader), command
+        context = replace(context, config_loader=self.loader)
+        self.open_launcher = partial(launchers.open, context, task, command)
 
     def run(self, arguments: list[str]) -> list[Any]:
         """Run what a command line asks for; returns the records' rows.

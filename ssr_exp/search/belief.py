@@ -15,7 +15,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.score import ACCURACY, VAL_LOSS, Score
-from ssr_exp.search import costs, lattice_sample, promise, surrogate
+from ssr_exp.search import costs, lattice_sample, promise
 from ssr_exp.search.candidates import BatchState, Candidates, Price
 from ssr_exp.search.caps import (
     check_exact_caps,
@@ -30,7 +30,8 @@ from ssr_exp.search.outcome import OutcomeScale, Threshold
 from ssr_exp.search.promise import Drops, Outcomes, Promise
 from ssr_exp.search.resolution import ValSet
 from ssr_exp.search.space import Space
-from ssr_exp.search.surrogate import Surrogate
+from ssr_exp.search.surrogate import Fit, Surrogate
+from ssr_exp.search.surrogate import fit as fit_surrogate
 
 WORST = 0.1  # of the outcomes' range, below the worst one: the reference of the hypervolume
 
@@ -124,6 +125,7 @@ class Belief:
         elsewhere: History | None = None,
         latencies: Latencies | None = None,
         val: ValSet | None = None,
+        fit: Fit = fit_surrogate,
     ) -> Belief:
         """Fit the surrogate and predict the lattice.
 
@@ -135,6 +137,7 @@ class Belief:
             elsewhere: records of other epochs, where the surrogate learns from them.
             latencies: of a device, where latency is traded or capped; None: those of the records.
             val: the images that networks are compared by; None: nothing is known of their error.
+            fit: `surrogate.fit`, or what calls it.
 
         Raises:
             SsrError: if the caps cannot be met, or what is asked for was not measured.
@@ -142,7 +145,7 @@ class Belief:
         space, scale, scores = history.space, _scale(history, conf), history.scores()
         value = scores[space.plan.baseline]
         caps = read_caps(conf.cap, _baseline(history, conf, value, latencies))
-        fitted = _fit(history, scale, conf, elsewhere)
+        fitted = _fit(history, scale, conf, elsewhere, fit)
         check_exact_caps(space, caps)
         price = _price(history, conf, caps, latencies)
         waiting = tuple(a for a in dict.fromkeys(pending) if a not in history.networks)
@@ -156,7 +159,9 @@ class Belief:
         allowed = max_drop(conf.objective, history.score, value)
         drop, sure = min(allowed, caps.get("drop", allowed)), conf.objective.confidence
         least = promise.least_noise(history, scale, val)
-        wary = _fit(history, scale, conf, elsewhere, least) if fitted.noise < least else fitted
+        wary = fitted
+        if fitted.noise < least:
+            wary = _fit(history, scale, conf, elsewhere, fit, least)
         drops = promise.drops(history, scale, wary.noise, conf, drop, val)
         expected = promise.expected(history, scale, drops, wary)
         threshold = Threshold.from_baseline(scale, history.score, value, at_baseline, drop=drop)
@@ -253,6 +258,7 @@ def _fit(
     scale: OutcomeScale,
     conf: SearchConfig,
     elsewhere: History | None,
+    fit: Fit,
     least_noise: float = 0.0,
 ) -> Surrogate:
     X, Y = history.X, scale.forward(history.values(scale.outcome))
@@ -262,7 +268,7 @@ def _fit(
             X = torch.cat([X, torch.cat([elsewhere.X, _fidelity(elsewhere, conf)], dim=1)])
             Y = torch.cat([Y, scale.forward(elsewhere.values(scale.outcome))])
     segments = history.space.segments
-    return surrogate.fit(X, Y, conf.surrogate, segments=segments, least_noise=least_noise)
+    return fit(X, Y, conf.surrogate, segments=segments, least_noise=least_noise)
 
 
 def _fidelity(elsewhere: History, conf: SearchConfig) -> Tensor:

@@ -10,7 +10,7 @@ import itertools
 import logging
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from ssr_exp.search.proposals import acquisition, propose
 from ssr_exp.search.resolution import ValSet
 from ssr_exp.search.rounds import End, Notebook, Planned, Round
 from ssr_exp.search.space import Space
+from ssr_exp.search.surrogate import CachedFits, Fit
 from ssr_exp.search.val_warnings import ValWarnings
 from ssr_exp.terminal import counted
 
@@ -54,6 +55,7 @@ class Search:
         latencies: of a device, where latency is traded or capped; None: those of the records.
         watch: told after each look what is believed then.
         val: the images that networks are compared by; None: not known.
+        fit: `surrogate.fit`, or what calls it.
     """
 
     space: Space
@@ -64,6 +66,7 @@ class Search:
     latencies: Latencies | None = None
     watch: Callable[[Predictions], object] = lambda _: None
     val: ValSet | None = None
+    fit: Fit = field(default_factory=CachedFits)
 
     def run(self, train: Train) -> tuple[Belief, str]:
         """Go through all rounds; returns what is believed at the end, and why it ended.
@@ -177,6 +180,7 @@ class Search:
             elsewhere=history.from_records(self.space, self.evidence.elsewhere()),
             latencies=self.latencies,
             val=self.val,
+            fit=self.fit,
         )
 
     def _trained(self) -> History:

@@ -30,8 +30,12 @@ log = logging.getLogger(__name__)
 # fitted to so many of them: each step of that fit takes time with the third power of their number.
 MOST = 300
 WITNESSES = 128  # of more trainings; what they alone make certain bounds all points' uncertainty
-KEPT = 4  # surrogates: what is believed has one or two, and another of latencies
+CACHED = 4  # surrogates: of the networks, with and without finalists, by two levels of noise
 SLICE = 1 << 20  # covariances of trainings and points that are held at once: in the cache, nearly
+
+
+Fit = Callable[..., "Surrogate"]
+"""Fits a surrogate, as `fit` does."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,9 +216,6 @@ class Surrogate:
         return self._constant + (weights.T @ whitened)[0], whitened
 
 
-_kept: dict[tuple[object, ...], Surrogate] = {}  # of the last data and settings
-
-
 def fit(
     X: Float[Tensor, "n d"],
     Y: Float[Tensor, " n"],
@@ -237,21 +238,7 @@ def fit(
 
     Of more than `MOST` trainings, so many that stand for all (see `ssr_exp.search.subset`) fit the
     hyperparameters, and with these the surrogate learns from all.
-
-    The last few are kept: between two trainings a search and a loop ask for the same several times.
     """
-    data = tuple((*tensor.shape, tensor.numpy().tobytes()) for tensor in (X, Y))
-    known = (*data, repr(conf), tuple(segments), least_noise)
-    if (fitted := _kept.get(known)) is None:
-        while len(_kept) >= KEPT:
-            _kept.pop(next(iter(_kept)), None)
-        fitted = _kept[known] = _fit(X, Y, conf, segments, least_noise)
-    return fitted
-
-
-def _fit(
-    X: Tensor, Y: Tensor, conf: SurrogateConf, segments: Sequence[int], least_noise: float
-) -> Surrogate:
     centre, spread = float(Y.mean()), float(Y.std()) if len(Y) > 1 else 0.0
     spread = spread if spread > 1e-9 else 1.0
     y = (Y - centre) / spread
@@ -271,6 +258,36 @@ def _fit(
             fitted, model = model, gaussian_process.build(X, y, conf, segments, least)
             model.load_state_dict(fitted.state_dict())
     return assembled(model.eval(), X, y, centre=centre, spread=spread)
+
+
+class CachedFits:
+    """Call `fit`, and keep the last surrogates: a search asks for the same ones several times.
+
+    Those of more than `MOST` trainings are not kept, which take much memory.
+    """
+
+    def __init__(self) -> None:
+        self._cache: dict[tuple[object, ...], Surrogate] = {}
+
+    def __call__(
+        self,
+        X: Float[Tensor, "n d"],
+        Y: Float[Tensor, " n"],
+        conf: SurrogateConf,
+        *,
+        segments: Sequence[int] = (),
+        least_noise: float = 0.0,
+    ) -> Surrogate:
+        """Fit a surrogate, or return the one that the same data and settings gave."""
+        data = tuple((*tensor.shape, tensor.numpy().tobytes()) for tensor in (X, Y))
+        key = (*data, repr(conf), tuple(segments), least_noise)
+        if (fitted := self._cache.pop(key, None)) is None:
+            fitted = fit(X, Y, conf, segments=segments, least_noise=least_noise)
+        if len(X) <= MOST:
+            self._cache[key] = fitted
+        for oldest in [*self._cache][:-CACHED]:
+            self._cache.pop(oldest, None)
+        return fitted
 
 
 def assembled(

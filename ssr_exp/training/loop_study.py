@@ -173,7 +173,9 @@ def reopen(conf: Config) -> OpenedStudy:
         saved.check_trust(folder, about, "type trust=true if you trust where it comes from")
     frozen = about.segment.model_copy(update={"frozen": tuple(conf.segment.frozen)})
     about = about.model_copy(update={"segment": frozen})
-    seed_network, plan, found = _traced(ConfigKey(about))
+    target = about.model.conf().target
+    maker = None if target is None else user_code.find(target)
+    seed_network, plan, found = _traced(ConfigKey(about), maker)
     opened = make(conf, seed_network, plan, Pretrained(), found)
     refuse_differences(store.root, conf.study, opened.fields)
     settings = studies.read_all(store.root)[conf.study][studies.SETTINGS]
@@ -181,7 +183,10 @@ def reopen(conf: Config) -> OpenedStudy:
 
 
 @lru_cache(maxsize=8)
-def _traced(about: ConfigKey[Description]) -> tuple[nn.Module, Plan, tuple[nn.Module, Part] | None]:
+def _traced(
+    about: ConfigKey[Description], maker: Callable[..., Any] | None
+) -> tuple[nn.Module, Plan, tuple[nn.Module, Part] | None]:
+    """Trace a network; what its `maker` is now, a session may have defined anew."""
     return saved.opened(about.part)
 
 

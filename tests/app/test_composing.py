@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import hydra
 import pytest
@@ -16,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from ssr_exp.app import configuration
-from ssr_exp.app.composing import PresetsOnce
+from ssr_exp.app.composing import CachingConfigLoader
 from tests.conftest import ROOT
 
 PRESETS = "model=resnet20 dataset=digits recipe=sgd_cosine trainer=cpu logger=disabled".split()
@@ -35,6 +36,10 @@ LINES = [
     "+model.arguments.a=1 +model.arguments.b=2 ~model.arguments.a modifiers=baseline",
     "task.name=regression +task.arguments={a:[1,2]} modifiers=baseline",
     "paths.runs=${oc.env:HOME}/${now:%S.%f} modifiers=baseline",
+    "trainer.max_epochs=3 trainer={max_epochs:5,devices:1} modifiers=baseline",
+    "trainer={max_epochs:5} trainer.max_epochs=3 modifiers=baseline",
+    "hydra.job={env_copy:[HOME]} hydra.runtime.cwd=/x modifiers=baseline",
+    "+dotted.group=one modifiers=baseline",
 ]
 
 
@@ -65,18 +70,32 @@ def held(composed: DictConfig) -> tuple[object, list[tuple[str, object, object]]
 
 
 def test_it_is_the_one_that_hydra_composes(loader: ConfigLoader, command: DictConfig) -> None:
-    ours = PresetsOnce(loader)
+    ours = CachingConfigLoader(loader)
     for line in [*LINES, *reversed(LINES)]:
         words = [*PRESETS, *line.split()]
         made = ours.load_sweep_config(command, words)
         assert held(made) == held(loader.load_sweep_config(command, words)), line
         with flag_override(made, ["struct", "readonly"], False):  # what a job does with its own
             made.modifiers.network, made.hydra.job.num = "changed", 7
-    assert len(ours._composed) < len(LINES)
+    assert len(ours._cache) < len(LINES)
+
+
+def test_presets_are_those_of_folders_that_a_word_names(
+    loader: ConfigLoader, command: DictConfig, tmp_path: Path
+) -> None:
+    for group in ("my.group", "recipe"):
+        (tmp_path / group).mkdir()
+        (tmp_path / group / "mine.yaml").write_text("# @package _global_\nseed: 7\n")
+    ours = CachingConfigLoader(loader)
+    for choice in ("+my.group=mine", "recipe=mine", "seed=1 recipe=mine"):
+        words = [*PRESETS, f"hydra.searchpath=[file://{tmp_path}]", *choice.split()]
+        made = ours.load_sweep_config(command, words)
+        assert held(made) == held(loader.load_sweep_config(command, words))
+        assert made.seed == (1 if "seed=1" in words else 7)
 
 
 def test_what_is_now_is_of_the_command(loader: ConfigLoader, command: DictConfig) -> None:
-    ours, words = PresetsOnce(loader), [*PRESETS, "paths.runs=${now:%S.%f}"]
+    ours, words = CachingConfigLoader(loader), [*PRESETS, "paths.runs=${now:%S.%f}"]
     OmegaConf.update(command, "paths.runs", "${now:%S.%f}")
     now = command.paths.runs
     assert ours.load_sweep_config(command, words).paths.runs == now
@@ -90,7 +109,7 @@ def test_what_hydra_refuses_is_refused_in_its_words(
     loader: ConfigLoader, command: DictConfig, line: str
 ) -> None:
     said = []
-    for one in (loader, PresetsOnce(loader)):
+    for one in (loader, CachingConfigLoader(loader)):
         with pytest.raises(Exception) as caught:  # of Hydra, each of its own class
             one.load_sweep_config(command, [*PRESETS, line])
         said.append((type(caught.value), str(caught.value)))
@@ -98,10 +117,10 @@ def test_what_hydra_refuses_is_refused_in_its_words(
 
 
 def test_it_travels_to_a_launchers_process(loader: ConfigLoader, command: DictConfig) -> None:
-    ours, words = PresetsOnce(loader), [*PRESETS, "seed=1"]
+    ours, words = CachingConfigLoader(loader), [*PRESETS, "seed=1"]
     made = ours.load_sweep_config(command, words)
     sent = pickle.dumps(ours)
-    code = "import pickle, sys; print(pickle.load(sys.stdin.buffer)._composed)"
+    code = "import pickle, sys; print(pickle.load(sys.stdin.buffer)._cache)"
     done = subprocess.run([sys.executable, "-c", code], input=sent, capture_output=True, check=True)
     assert done.stdout.split() == [b"{}"]  # where no plugin of Hydra's is loaded yet
     assert held(pickle.loads(sent).load_sweep_config(command, words)) == held(made)

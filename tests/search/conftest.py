@@ -159,12 +159,6 @@ def begin(tmp_path: Path, small: Space, first: First, world: World) -> Begin:
     return search
 
 
-@pytest.fixture(autouse=True)
-def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fit each test's surrogates in that test, by what it has patched."""
-    monkeypatch.setattr(surrogate, "_kept", {})
-
-
 @pytest.fixture
 def unfitted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the surrogate's hyperparameters as they begin, and tell little: both take long."""

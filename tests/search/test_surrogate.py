@@ -76,23 +76,28 @@ def test_believing_one_by_one_is_believing_together() -> None:
 
 
 def test_the_same_data_give_the_same_surrogate() -> None:
-    (X, _), first = data(5, seed=3), fitted()
-    surrogate._kept.clear()
-    again = fitted()
-    assert again is not first
-    assert all(torch.equal(a, b) for a, b in zip(first.predict(X), again.predict(X), strict=True))
+    (X, _) = data(5, seed=3)
+    first, second = (fitted().predict(X) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_the_last_surrogates_are_kept_and_of_other_data_or_settings_there_is_another() -> None:
-    X, Y = data(9, seed=3)
-    ways = [(X, Y, {}), (X, Y.flip(0), {}), (X.flip(0), Y, {}), (X, Y, {"least_noise": 1.0})]
-    made = [surrogate.fit(x, y, SurrogateConf(), **more) for x, y, more in ways]
-    assert len({*map(id, made)}) == 4 == surrogate.KEPT
-    again = [surrogate.fit(x, y, SurrogateConf(), **more) for x, y, more in ways]
-    assert [*map(id, again)] == [*map(id, made)]
+def test_the_last_fits_are_kept_and_of_other_data_or_settings_there_is_another() -> None:
+    fit, (X, Y), conf = surrogate.CachedFits(), data(9, seed=3), SurrogateConf()
     other, segments = SurrogateConf(kernel=Kernel.additive), [0] * X.shape[1]
-    assert surrogate.fit(X, Y, other, segments=segments) not in made
-    assert surrogate.fit(X, Y, SurrogateConf()) is not made[0]  # a fifth took its place
+    ways = [(X, Y, conf, {}), (X, Y.flip(0), conf, {}), (X.flip(0), Y, conf, {})]
+    ways += [(X, Y, conf, {"least_noise": 1.0})]
+    made = [fit(*way, **more) for *way, more in ways]
+    assert len({*map(id, made)}) == 4 == surrogate.CACHED
+    assert all(fit(*way, **more) is one for (*way, more), one in zip(ways, made, strict=True))
+    assert fit(X, Y, other, segments=segments) not in made
+    assert fit(X, Y, conf, least_noise=1.0) is made[3]
+    assert fit(X, Y, conf) is not made[0]  # the fifth took its place
+
+
+@pytest.mark.usefixtures("many")
+def test_a_fit_to_some_of_many_trainings_is_not_kept() -> None:
+    fit, (X, Y) = surrogate.CachedFits(), data(40, seed=3)
+    assert fit(X, Y, SurrogateConf()) is not fit(X, Y, SurrogateConf())
 
 
 def test_repeated_seeds_tell_the_noise() -> None:

@@ -313,7 +313,7 @@ def composed(schema: type[config.AnyConfig], options: Mapping[str, Any]) -> Any:
     Raises:
         SsrError: if there is no such key, or it does not take its value.
     """
-    container = copy.deepcopy(configuration.usual(schema))
+    container = copy.deepcopy(configuration.default_values(schema))
     known = keys.keys_of_schema(schema)
     for key, value in options.items():
         try:

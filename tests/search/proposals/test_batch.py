@@ -24,7 +24,6 @@ SCORES = {"hypervolume": batch.hypervolume_scores, "saving": batch.saving_scores
 def believed(known: History) -> Belief:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(surrogate, "fit_gpytorch_mll", lambda likelihood: likelihood)
-        patch.setattr(surrogate, "_kept", {})
         return Belief.from_history(known, SearchConfig())
 
 
