@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -185,6 +186,7 @@ class ModuleWatch(TorchDispatchMode):
         failed: whether an operation failed.
         macs: for each module its own multiply-adds, without those of its children.
         loads: the multiply-adds of each matrix product, in the order in which they ran.
+        operations: how often each module ran an operation, by its path and the operation's name.
     """
 
     def __init__(self, network: nn.Module, *, names_makers: bool = False) -> None:
@@ -192,6 +194,7 @@ class ModuleWatch(TorchDispatchMode):
         self.names_makers = names_makers
         self.macs: dict[str, int] = {}
         self.loads: list[int] = []
+        self.operations = Counter[tuple[str, str]]()
         self.makers: frozenset[str] = frozenset()
         self.failed = False
         self._made: dict[int, frozenset[str]] = {}
@@ -236,6 +239,7 @@ class ModuleWatch(TorchDispatchMode):
         self.failed = True
         if self.names_makers:
             self.makers = self.made_by((args, kwargs))
+        self.operations[self.path, func.overloadpacket.__name__] += 1
         out = run(func, args, kwargs or {})
         self.failed = False
         if func.overloadpacket in flop_registry:

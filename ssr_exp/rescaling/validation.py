@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,12 +17,13 @@ import torch
 from torch import nn
 
 from ssr_exp.errors import SsrError, cause
-from ssr_exp.rescaling import cost, meta, nested, rescale
+from ssr_exp.rescaling import codes, cost, meta, nested, rescale
 from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.rescaling.segmentations import SegmentDraft
 from ssr_exp.rescaling.tracing import attributes
 from ssr_exp.rescaling.tracing.blocks import PLAIN, holders_of, is_inside
 from ssr_exp.rescaling.tracing.labels import BATCH, FIXED
+from ssr_exp.rescaling.tracing.rules import dispatch
 from ssr_exp.rescaling.tracing.trace import Shapes, Trace
 
 ATTEMPTS = 40  # faults that are mended before the whole network is given up
@@ -53,6 +55,7 @@ def settle(
     tried: set[str] = set()
     for attempt in range(ATTEMPTS):
         plan = make(parts)
+        trace.by_width.clear()
         if attempt == 0 and (fault := _run(network, plan, trace, plan.baseline)) is not None:
             raise SsrError(
                 f"{type(network).__name__} cannot be counted, even at full size: in "
@@ -74,6 +77,30 @@ def settle(
         f"{type(network).__name__} cannot be rescaled: after {ATTEMPTS} attempts a smaller network "
         f"still does not run ({shallow.reason})."
     )
+
+
+def check(network: nn.Module, plan: Plan, architecture: Architecture) -> None:
+    """Run one rescaled network, without data: what is trained has the cost that is counted.
+
+    The networks that `settle` runs say enough of all others, unless code compares widths.
+
+    Raises:
+        SsrError: if it does not run, or has other multiply-adds.
+    """
+    with meta.undrawn():
+        rescaled = rescale.skeleton(network, plan, architecture).eval()
+    fault = None
+    for batch in (1, BATCH):  # some do not run on one image
+        watch = meta.ModuleWatch(rescaled)
+        if (fault := _forward(rescaled, plan, batch, watch)) is None:
+            fault = _miscounted(plan, architecture, watch.macs, batch)
+            break
+    if fault is not None:
+        raise SsrError(
+            f"{codes.write(plan, architecture)} of {type(network).__name__} is not the network "
+            f"that is counted: in {fault.path or 'the network'}, {fault.reason}. Its code seems to "
+            "compare widths: leave it out, or keep one of those widths (segment.frozen=[NAME])."
+        )
 
 
 def _narrow(plan: Plan) -> Iterator[Architecture]:
@@ -126,13 +153,30 @@ def _run(network: nn.Module, plan: Plan, trace: Trace, architecture: Architectur
             return _forward(rescaled, plan, batch, watch, shapes) or fault
         if not training and (fault := _miscounted(plan, architecture, watch.macs, batch)):
             return fault
+        if not training and architecture.blocks == full.blocks:
+            _compare_operations(trace, watch.operations, is_full=architecture == full)
     return None
 
 
+def _compare_operations(
+    trace: Trace, operations: Counter[tuple[str, str]], *, is_full: bool
+) -> None:
+    """Note the modules of a network that run other operations than those of full size do."""
+    computing = Counter({key: n for key, n in operations.items() if key[1] not in dispatch.MOVING})
+    if is_full:
+        trace.operations = computing
+    for path, name in (computing - trace.operations) + (trace.operations - computing):
+        trace.by_width.setdefault(path, name)
+
+
 def _forward(
-    rescaled: nn.Module, plan: Plan, batch: int, watch: meta.ModuleWatch, shapes: Shapes
+    rescaled: nn.Module,
+    plan: Plan,
+    batch: int,
+    watch: meta.ModuleWatch,
+    shapes: Shapes | None = None,
 ) -> Fault | None:
-    """Run a network once, and compare what it puts out with the seed network's shapes."""
+    """Run a network once, and compare what it puts out with the seed network's shapes, if given."""
     args, kwargs = plan.inputs.make(batch, device="meta")
     try:
         with meta.undrawn(), torch.inference_mode(False), torch.no_grad(), watch:
@@ -142,7 +186,7 @@ def _forward(
         is_clear = watch.failed or not watch.path
         return Fault(watch.path, reason, watch.makers if is_clear else frozenset())
     outputs = nested.tensors(output)
-    if nested.shapes(output) == shapes:
+    if shapes is None or nested.shapes(output) == shapes:
         return None
     pairs = zip(outputs, shapes, strict=False)
     wrong = next((pair for pair in pairs if tuple(pair[0].shape) != pair[1]), None)

@@ -17,7 +17,7 @@ from lightning.pytorch import (
 from torch import nn
 
 from ssr_exp.config import TaskKind
-from ssr_exp.rescaling import inherit, rescale
+from ssr_exp.rescaling import inherit, rescale, validation
 from ssr_exp.runs.store import LAST_CHECKPOINT, module_weights, network_weights
 from ssr_exp.tasks.supervised import Supervised
 from ssr_exp.training import batch_norm, learning, own_module, resume, scoring, trainers
@@ -97,8 +97,13 @@ def _load(task: LightningModule, checkpoint: Path) -> None:
 
 
 def first_network(job: Job) -> nn.Module:
-    """Make the network of a job, with the weights that its training starts from."""
+    """Make the network of a job, with the weights that its training starts from.
+
+    Raises:
+        SsrError: if it has not the cost that is counted.
+    """
     seed, plan, architecture = job.study.seed_network, job.study.plan, job.architecture
+    validation.check(seed, plan, architecture)
     state = job.study.pretrained.state
     network = rescale.build(seed, plan, architecture, inherits=state is not None)
     if state is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Callable
 
 import pytest
@@ -10,8 +12,8 @@ import torchvision
 from torch import Tensor, nn
 
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import planning, rescale
-from ssr_exp.rescaling.plan import Plan
+from ssr_exp.rescaling import planning, rescale, validation
+from ssr_exp.rescaling.plan import Architecture, Plan
 from tests.rescaling import probes
 from tests.rescaling.probes import Body, Residual, residuals
 
@@ -174,3 +176,81 @@ def test_code_that_counts_on_a_width_freezes_what_ran_into_it_and_no_more() -> N
     checked(network, plan)
     # A channel that is fixed twice for one reason counts once.
     assert sorted(plan.frozen.values()) == [10, 48]
+
+
+class Compares(nn.Module):
+    """Two layers, and code that compares their widths."""
+
+    def __init__(self, first: int = 128, second: int = 64) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(3, first, 3, padding=1)
+        self.two = nn.Conv2d(first, second, 3, padding=1)
+        self.head = nn.Linear(second, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.one(x)
+        return self.head(self.second(y).mean((2, 3)))
+
+    def second(self, y: Tensor) -> Tensor:
+        return self.two(y)
+
+
+class Twice(Compares):  # at one width
+    def second(self, y: Tensor) -> Tensor:
+        more = self.two(y) if y.shape[1] == 40 else 0
+        return self.two(y) + more
+
+
+class Table(Compares):  # that lacks some widths
+    scales = dict.fromkeys(set(range(129)) - {40, 56, 88}, 2.0)
+
+    def second(self, y: Tensor) -> Tensor:
+        return self.two(y) * self.scales[y.shape[1]]
+
+
+def lattice(plan: Plan) -> list[Architecture]:
+    widths = itertools.product(*(range(len(each)) for each in plan.widths))
+    return [Architecture(plan.baseline.blocks, each) for each in widths]
+
+
+@pytest.mark.parametrize(
+    ("network", "wrong"), [(Twice, {40}), (Table, {40, 56, 88}), (Compares, set())]
+)
+def test_a_network_that_is_not_what_is_counted_is_refused_before_it_is_trained(
+    network: type[Compares], wrong: set[int]
+) -> None:
+    seed = network()
+    plan = planning.trace(seed, (3, 8, 8), kind="channels", multiple=8)
+    state, refused = torch.get_rng_state(), set[Architecture]()
+    for architecture in lattice(plan):
+        try:
+            validation.check(seed, plan, architecture)
+        except SsrError as error:
+            assert re.search(r"(in two, it has \d+ MACs|KeyError: \d+)", str(error))
+            refused.add(architecture)
+    assert refused == {a for a in lattice(plan) if plan.channels(a)[0] in wrong}
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+class Gated(Compares):  # where both are as wide
+    def second(self, y: Tensor) -> Tensor:
+        z = self.two(y)
+        return z * y.mean(1, keepdim=True) if z.shape[1] == y.shape[1] else z
+
+
+class Clipped(Compares):  # by another operation
+    def second(self, y: Tensor) -> Tensor:
+        return self.two(y.relu() if y.shape[1] > 20 else y.tanh())
+
+
+@pytest.mark.parametrize(
+    ("network", "first", "operation"), [(Gated, 64, "m"), (Clipped, 128, "relu|tanh")]
+)
+def test_of_code_that_takes_another_way_where_it_is_narrower_a_remark_is_made(
+    network: type[Compares], first: int, operation: str
+) -> None:
+    plan = planning.trace(network(first), (3, 8, 8), kind="channels", multiple=8)
+    said = rf"^the network runs \w*({operation})\w* at some widths and not at others"
+    assert [one for one in plan.remarks if re.match(said, one)]
+    plain = planning.trace(Compares(first), (3, 8, 8), kind="channels", multiple=8)
+    assert plain.remarks == ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from ssr_exp.rescaling.inputs import Signature
@@ -113,6 +113,8 @@ class Trace:
         untrained: why it does not run in train mode; None if it does.
         left_alone: integers that modules store, by path and name, and that follow no width.
         stays: modules whose blocks can not be removed, though they are alike, and why.
+        operations: how often each module ran one at full size; those that only move are left out.
+        by_width: modules that run other operations where they are narrower, and which.
     """
 
     inputs: Signature
@@ -131,3 +133,5 @@ class Trace:
     untrained: str | None = None
     left_alone: set[tuple[str, str]] = field(default_factory=set)
     stays: dict[str, str] = field(default_factory=dict)
+    operations: Counter[tuple[str, str]] = field(default_factory=Counter)
+    by_width: dict[str, str] = field(default_factory=dict)

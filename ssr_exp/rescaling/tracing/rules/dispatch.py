@@ -63,6 +63,7 @@ def find(func: Any) -> Rule:
     return elementwise.pointwise if torch.Tag.pointwise in func.tags else operations.unknown
 
 
+MOVING = frozenset((*MOVES, *MAKERS, *LIKE))  # they compute nothing of what they are given
 RULES: dict[str, Rule] = {
     **dict.fromkeys(MOVES, reshaping.move),
     **dict.fromkeys(POINTWISE, elementwise.pointwise),
