@@ -27,7 +27,8 @@ from torch import nn
 from ssr_exp import messages, terminal, user_code
 from ssr_exp.app import exports, search_setup
 from ssr_exp.app.ask_tell import beginning, ranks, reopening, results
-from ssr_exp.app.ask_tell.asking import ENQUEUED, Asking, Request, Waiting
+from ssr_exp.app.ask_tell.asking import Asking, Request, Waiting
+from ssr_exp.app.ask_tell.enqueued import ENQUEUED
 from ssr_exp.app.ask_tell.last_trainings import LastTrainings
 from ssr_exp.app.ask_tell.results import Answer, FrontNetwork
 from ssr_exp.app.ask_tell.telling import Telling
@@ -389,6 +390,7 @@ class Study:
         elif ranks.rank() == 0:
             with self._asking.turn():
                 self._asking.queue.add(request.network, request.seed)
+            log.info("%s (seed %d) is the next to be trained", request.network, request.seed)
 
     def add(
         self,

@@ -28,7 +28,7 @@ from ssr_exp.app.ask_tell import asking, beginning
 from ssr_exp.config import ModelConf, Source
 from ssr_exp.report import answer_block, study_outcome, study_overview, trade_offs
 from ssr_exp.rescaling import cost, planning
-from ssr_exp.runs import leases, store, studies, study_names
+from ssr_exp.runs import last_comparison, leases, store, studies, study_names
 from ssr_exp.runs.record import Kind, Record, Status
 from ssr_exp.runs.store import Store
 from ssr_exp.search import other_networks
@@ -359,6 +359,28 @@ def test_finalists_are_tested_with_seeds_of_their_own(begin: Begin) -> None:
     again = (begin(), Study.open("shapes", runs=root, trust=True))
     assert asked.items() <= loop_settings.search(root, "shapes").items()
     assert all(study.answer().promise == answer.promise for study in again)  # of as many seeds
+
+
+def test_what_was_tested_is_listed_beside_the_answer_and_each_look_at_test_counts(
+    begin: Begin,
+) -> None:
+    """As after a command: the page and the card are the same, whoever asked last."""
+    study = begin(options={"objective.confidence": 0.6}, max_drop=0.07)
+    while candidate := study.ask():
+        study.tell(candidate, scored(candidate), weights=candidate.network)
+    tested: list[str] = []
+    for candidate in study.finalists(seeds=1, retries=2):
+        tested.append(candidate.code)
+        test = 0.6 if len(tested) == 2 else 0.8  # the first answer loses too much
+        study.tell(candidate, scored(candidate), test=test, weights=candidate.network)
+    told = last_comparison.read(study.answer().folder or Path())
+    assert told is not None and told.networks_tested == 3
+    baseline, failed, kept = tested
+    roles = {"baseline": baseline, "answer": kept, "finalist 2": failed}
+    assert {row.role: row.network for row in told.results} == roles
+    other = next(r.network for r in study.records() if r.network not in tested)
+    study.add(other, 0.5, test=0.5, seed=9)
+    assert dict(study.answer().rows)["tested"].startswith("4 networks; each look at test makes")
 
 
 def test_what_is_promised_since_finalists_scored_on_val_and_is_cheaper_is_tested_too(

@@ -5,12 +5,20 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 from ssr_exp.app.ask_tell.enqueued import Queue
 from ssr_exp.report import search_results
-from ssr_exp.search import decision
+from ssr_exp.runs.record import FINALIST, Record
+from ssr_exp.runs.store import Store
+from ssr_exp.search import answer, decision
+from ssr_exp.search.answer import Contender, Result
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.decision import Decision
 from ssr_exp.search.loop import Search
+
+EARLIER = "earlier "  # an arm of the answer that a command before named
 
 
 def judge(search: Search) -> Belief:
@@ -20,6 +28,38 @@ def judge(search: Search) -> Belief:
         SsrError: if they are too few.
     """
     return search.judge(one.network for one in Queue(search.book).read())
+
+
+def tested_before(
+    store: Store, study: str, compared: Sequence[Result], *, full: int
+) -> list[Result]:
+    """List the finalists of a study that are not compared now; arms of an answer stay arms.
+
+    Args:
+        store: of the records.
+        study: whose answer it is.
+        compared: the results of the networks that are.
+        full: the parameters of the baseline.
+    """
+    networks = {result.contender.network for result in compared}
+    told = search_results.read_comparison(store, study)
+    roles = {} if told is None else {row.network: row.role for row in told.results}
+    records: dict[str, list[Record]] = {}
+    for record in store.records(compared[0].records[0].study):
+        if record.origin != FINALIST or record.network in networks:
+            continue
+        if record.test_score is not None:
+            records.setdefault(record.network, []).append(record)
+    answers = sum(r.contender.role.startswith(search_results.ANSWERS[1:]) for r in compared)
+    ranks = itertools.count(max(answers, 1))
+    rows = []
+    for network, some in records.items():
+        role = roles.get(network, answer.FINALIST)
+        if role.startswith(search_results.ANSWERS):
+            rows.append((answer.finalist(network, next(ranks)), some))
+        else:
+            rows.append((Contender(f"{EARLIER}{role.removeprefix(EARLIER)}", network), some))
+    return answer.results(rows, full=full)
 
 
 def decide(search: Search, belief: Belief, seen: Belief) -> Decision:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from ssr_exp.app import judging
 from ssr_exp.app.sweeping import LaunchingCommand
 from ssr_exp.config import Arm, Config, Init, SearchConfig
 from ssr_exp.errors import SsrError
@@ -30,7 +30,6 @@ from ssr_exp.training.opened_study import OpenedStudy
 from ssr_exp.training.sweep import ALONE, Member
 
 log = logging.getLogger(__name__)
-EARLIER = "earlier "  # an arm of the answer that a command before named
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,9 @@ class Ending:
             results = self._results(members)
             decided, seen = self._decided(tried, results)
         results = self._chosen_first(results, tried, decided.network)
-        tested = [*results, *self._earlier(results)]
+        store, full = Store(self.conf.paths.runs), self.belief.history.space.baseline.params
+        earlier = judging.tested_before(store, self.study.name, results, full=full)
+        tested = [*results, *earlier]
         printing.print_others(tested)
         if tried:
             answer_printing.print_costs_of(results, self.belief.history.space.code(tried[0]))
@@ -239,28 +240,6 @@ class Ending:
         ]
         return sorted(named, key=lambda r: (r is not named[0], r.contender.role != answer.ROLE))
 
-    def _earlier(self, results: Sequence[Result]) -> list[Result]:
-        """List what commands before this one tested of the study; their arms stay arms."""
-        store, compared = Store(self.conf.paths.runs), {r.contender.network for r in results}
-        told = search_results.read_comparison(store, self.study.name)
-        roles = {} if told is None else {row.network: row.role for row in told.results}
-        records: dict[str, list[Record]] = {}
-        for record in store.records(results[0].records[0].study):
-            if record.origin != FINALIST or record.network in compared:
-                continue
-            if record.test_score is not None:
-                records.setdefault(record.network, []).append(record)
-        answers = sum(r.contender.role.startswith(search_results.ANSWERS[1:]) for r in results)
-        ranks = itertools.count(max(answers, 1))
-        rows = []
-        for network, some in records.items():
-            role = roles.get(network, answer.FINALIST)
-            if role.startswith(search_results.ANSWERS):
-                rows.append((answer.finalist(network, next(ranks)), some))
-            else:
-                rows.append((Contender(f"{EARLIER}{role.removeprefix(EARLIER)}", network), some))
-        return answer.results(rows, full=self.belief.history.space.baseline.params)
-
     def _trainings(self, one: Contender) -> list[list[str]]:
         """Spell what each of a finalist's trainings adds to the command line."""
         first = self.conf.seed
@@ -343,7 +322,8 @@ class Ending:
         if seen is not self.belief:
             self.tell(seen)
         promise = decided.promise(self.belief, seen).stated(**question)
-        tested = n_tested(store.records(record.study))  # finalists may be of a study of their own
+        studies = {self.study.name, record.study}  # finalists may have one of their own
+        tested = n_tested(one for study in studies for one in store.records(study))
         metrics = metrics | {"promise": promise, "networks_tested": tested}
         metrics |= decided.fields() | other_networks.full_size(self.belief)
         axis = self.conf.objective.cost

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from ssr_exp import messages
 from ssr_exp.app import configuration, judging, launchers, search_setup
-from ssr_exp.app.ask_tell.enqueued import Queue
+from ssr_exp.app.ask_tell.enqueued import ENQUEUED, Queue
 from ssr_exp.app.command_line import overrides
 from ssr_exp.app.search_ending import Ending
 from ssr_exp.app.sweeping import LaunchingCommand, name_page, write_page
@@ -173,8 +173,8 @@ class SearchCommand(LaunchingCommand):
             search.watch(predictions)
             wandb_run.look(predictions, search.evidence.records)
 
-        def train(networks: Sequence[str], origin: str) -> dict[str, object]:
-            words = [*arguments, *UNTESTED, *ALONE, f"origin={origin}"]
+        def train(networks: Sequence[str], origin: str, *more: str) -> dict[str, object]:
+            words = [*arguments, *UNTESTED, *ALONE, f"origin={origin}", *more]
             jobs = [[*words, f"modifiers.network={network}"] for network in networks]
             with composing:
                 members = self.members(jobs)
@@ -185,6 +185,7 @@ class SearchCommand(LaunchingCommand):
 
         self.display.remarks = search.remarks_on
         watched = replace(search, watch=watch)
+        self._train_enqueued(search, train)
         if search.conf.asynchronous:
             belief, reason = self._run_asynchronously(watched, train)
         else:
@@ -205,6 +206,23 @@ class SearchCommand(LaunchingCommand):
         search.conclude()
         wandb_run.answer(records[0], search.book.store.study_folder(opened.name) / BEST_FOLDER)
         return records
+
+    def _train_enqueued(self, search: Search, train: Callable[..., object]) -> None:
+        """Train first what `study.enqueue` asked for."""
+        queue = Queue(search.book)
+        if not (waiting := queue.waiting(search.evidence.study)):
+            return
+        said = counted(len(waiting), "network")
+        if _is_left_to_a_loop(search.conf):
+            log.info("%s enqueued: your loop is asked for that next", said)
+            return
+        log.info("%s enqueued: trained first", said)
+        for seed in dict.fromkeys(one.seed for one in waiting):
+            networks = [one.network for one in waiting if one.seed == seed]
+            train(networks, ENQUEUED, f"seed={seed}")
+            for network in networks:
+                queue.count(network, seed)
+        search.evidence.forget()
 
     def _handed_over_before(self, search: Search, belief: Belief, seen: Belief) -> list[Record]:
         """Find the answer that a loop of the user's own handed over; it trains the finalists, too.

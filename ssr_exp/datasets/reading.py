@@ -62,7 +62,7 @@ class Reading:
             *self.notes,
             *(f"warning: {warning}" for warning in self.warnings),
         ]
-        return [one_line(line) for line in lines]
+        return [one_line(line) for line in lines if line]
 
     def on_screen(self) -> str:
         """Say it with the folder, which nobody else is told."""

@@ -216,7 +216,8 @@ class Comparison(FileModel):
         """Say what the baseline's seeds say against the drop; None: nothing, or it is alone."""
         if self.pair is None or self.promise is None or record.is_whole:
             return None
-        return verdict.noise_text(self.pair.baseline.std, self.promise.allowed)
+        spread = self.pair.baseline.std
+        return verdict.noise_text(record.scored_by, spread, self.promise.allowed)
 
     def promise_text(self, record: Record) -> str | None:
         """Say what became of the promise, then what it was; None: there is none."""

@@ -6,6 +6,7 @@ A search writes it after each look at the records, beside its plans; nothing is 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,9 +15,10 @@ from pydantic import Field, model_validator
 
 from ssr_exp import files
 from ssr_exp.files import FileModel
+from ssr_exp.runs import last_comparison
 from ssr_exp.runs.record import Count, Kind, Record, Status
 from ssr_exp.runs.score import ACCURACY, VAL_LOSS, Score
-from ssr_exp.runs.store import Store
+from ssr_exp.runs.store import BEST_FOLDER, Store
 
 log = logging.getLogger(__name__)
 
@@ -224,12 +226,32 @@ def read(folder: Path) -> Predictions | None:
 def latest(store: Store, study: str) -> Predictions | None:
     """Read a study's predictions: those from most trainings, of a search with rounds, the newest.
 
+    If the study's answer is of another search that knows as many trainings, as where it is asked
+    for again with another drop, they are of that search, and rounds and looks of the first one.
     What cannot be read is skipped with a warning.
     """
     folder = store.study_folder(study) / FOLDER
     stored = [_read(path) for path in sorted([*folder.glob(FILE), *folder.glob(f"*/{FILE}")])]
     mine = [one for one in stored if one is not None and one.study == study]
-    return max(mine, key=lambda one: (one.seen, bool(one.rounds), one.created_at), default=None)
+    if not mine:
+        return None
+    found = max(mine, key=lambda one: (one.seen, bool(one.rounds), one.created_at))
+    told = last_comparison.read(store.study_folder(study) / BEST_FOLDER)
+    if told is None or told.promise is None or math.isclose(found.max_drop, told.promise.allowed):
+        return found
+    allowed = told.promise.allowed
+    same = [m for m in mine if m.seen == found.seen and math.isclose(m.max_drop, allowed)]
+    if not same:
+        return found
+    answered = max(same, key=lambda one: (bool(one.rounds), one.created_at))
+    return answered if answered.rounds else _continued(answered, found)
+
+
+def _continued(predictions: Predictions, before: Predictions) -> Predictions:
+    """Keep the rounds of a search before, and its earlier looks."""
+    now = predictions.looks[-1].model_copy(update={"round": before.looks[-1].round})
+    update = {"rounds": before.rounds, "looks": (*before.looks[:-1], now)}
+    return predictions.model_copy(update=update)
 
 
 def are_due(records: Sequence[Record], before: Predictions | None) -> bool:

@@ -208,8 +208,8 @@ class Record(FileModel):
 
 
 def n_tested(records: Iterable[Record]) -> int:
-    """Count the networks that the last comparisons of a study tested: its looks at test."""
-    return len({r.network for r in records if r.origin == FINALIST and r.test_score is not None})
+    """Count the networks that were tested, whatever for: the looks at test."""
+    return len({record.network for record in records if record.test_score is not None})
 
 
 def parse(text: str | bytes) -> Record:

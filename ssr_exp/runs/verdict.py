@@ -91,18 +91,20 @@ def standard_error(*means: tuple[float | None, int]) -> float | None:
     return math.hypot(*(deviation / seeds**0.5 for deviation, seeds in means if deviation))
 
 
-def noise_text(spread: float | None, allowed: float | None) -> str | None:
+def noise_text(score: Score, spread: float | None, allowed: float | None) -> str | None:
     """Say that the baseline's own trainings differ by more than may be lost; None: they do not.
 
     Args:
+        score: what that is.
         spread: their standard deviation, in the score's unit.
         allowed: what may be lost.
     """
     if spread is None or allowed is None or spread <= allowed:
         return None
     return (
-        "the baseline's own trainings differ by more than may be lost: train longer, or with more "
-        "seeds (finalists.seeds), before you believe the drop"
+        f"the baseline's own trainings differ by {score.drop_text(spread)} (a standard deviation), "
+        "more than may be lost: train longer, or with more seeds (finalists.seeds), before you "
+        "believe the drop"
     )
 
 

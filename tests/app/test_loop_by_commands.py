@@ -17,6 +17,7 @@ from tests import conftest
 from tests.conftest import Command, Ended
 
 Search = Callable[..., Ended]
+UNTRAINED = "d2-1_w16-24"
 pytestmark = pytest.mark.usefixtures("repeatable")
 
 
@@ -93,6 +94,36 @@ def test_what_the_loop_trained_with_a_finalists_seed_is_tested_by_a_function(
     assert record.origin == "finalist" and record.score == 0.94
     assert record.test_score is not None
     assert search(*words, "rounds=0").lines("promise ")  # told of what was tested, all the same
+
+
+def test_of_what_is_enqueued_a_command_says_that_the_loop_is_asked_for_it(
+    study: ssr_exp.Study, search: Search
+) -> None:
+    while candidate := study.ask():
+        study.tell(candidate, scored(candidate))  # type: ignore[arg-type]
+    study.enqueue(UNTRAINED)
+    said = search("rounds=1", "batch=1")
+    assert said.lines("1 network enqueued: your loop is asked for that next")
+    assert study.ask().code == UNTRAINED  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
+def test_what_is_enqueued_is_trained_first_by_a_command_that_can(
+    study: ssr_exp.Study, search: Search
+) -> None:
+    while candidate := study.ask():
+        study.tell(candidate, scored(candidate))  # type: ignore[arg-type]
+    for seed in (0, 7):
+        study.enqueue(UNTRAINED, seed=seed)
+    words = ("task.target=shapes.train_one", "finalists.seeds=0")
+    ended = search(*words)
+    assert ended.lines("2 networks enqueued: trained first"), ended.text
+    told = [r for r in study.records() if r.network == UNTRAINED]
+    assert {(r.seed, r.origin, r.score is not None) for r in told} == {
+        (0, "enqueued", True),
+        (7, "enqueued", True),
+    }
+    assert not search(*words).lines("enqueued")
 
 
 @pytest.mark.slow

@@ -150,7 +150,8 @@ def test_what_another_network_costs_is_said_by_the_cost_that_the_search_is_about
 def test_a_baseline_whose_seeds_differ_by_more_than_may_be_lost_is_said(block: Block) -> None:
     figures = TOLD["measured"] | {"baseline": {"mean": 66.9, "std": 16.3, "seeds": 3}}
     assert "noise" not in block()
-    assert "differ by more than may be lost" in block(drop=-20.3, measured=figures)["noise"]
+    said = "differ by 16.30 points (a standard deviation), more than may be lost"
+    assert said in block(drop=-20.3, measured=figures)["noise"]
 
 
 def test_a_cheaper_network_that_was_passed_over_is_named_with_the_reason(block: Block) -> None:

@@ -96,6 +96,28 @@ def test_those_from_most_runs_of_their_last_look_win_then_the_newest(store: Stor
         assert latest(store) == one
 
 
+def test_a_page_is_of_the_drop_that_the_answer_may_lose_and_shows_the_rounds_before_it(
+    store: Store,
+) -> None:
+    """Another drop is asked for of the same trainings: nothing is trained, and no round follows."""
+    searched = made(look(0, 8), look(1, 10), max_drop=3.0, val_warnings=["few images for 3"])
+    again = made(look(0, 10), max_drop=8.0, rounds=[], search="other", created_at="2026-02-01")
+    for name, one in {"first": searched, "other": again, "third": again}.items():
+        predictions.write(store, folder(store, name), one.model_copy(update={"search": name}))
+    assert latest(store).max_drop == 3.0  # no answer yet
+    best = store.study_folder(STUDY) / "best"
+    best.mkdir()
+    for allowed, search in ((3.0, "first"), (8.0, "third"), (5.0, "first")):
+        promise = {"drop": 1, "low": 0, "high": 2, "probability": 0.9, "confidence": 0.8}
+        told = {"measured_on": "test", "drop": 1.0, "promise": promise | {"allowed": allowed}}
+        (best / "metrics.json").write_text(json.dumps(told))
+        found = latest(store)
+        assert found.search == search or (search, found.search) == ("third", "other")
+        assert found.rounds == searched.rounds
+        assert [(one.round, one.runs) for one in found.looks] == [(0, 8), (1, 10)]
+        assert bool(found.val_warnings) == (search == "first")
+
+
 # What cannot be read
 
 

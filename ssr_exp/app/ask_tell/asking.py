@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ssr_exp.app import judging
-from ssr_exp.app.ask_tell.enqueued import Queue
+from ssr_exp.app.ask_tell.enqueued import ENQUEUED, Queue
 from ssr_exp.config import SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.runs import leases
@@ -33,7 +33,6 @@ from ssr_exp.training.opened_study import Job, OpenedStudy
 
 log = logging.getLogger(__name__)
 
-ENQUEUED = "enqueued"
 SAID = 60  # times that planning is tried, each less than half a second, before that is said
 
 
@@ -244,9 +243,8 @@ class Asking:
 
     def _planned(self) -> Iterator[Request]:
         """List what was planned and has no result, the user's requests first."""
-        for one in self.queue.read():
-            if one.attempts < attempts.MOST:
-                yield from self._undone(Request(one.network, one.seed, ENQUEUED))
+        for one in self.queue.waiting(self.opened.name):
+            yield Request(one.network, one.seed, ENQUEUED)
         for plan in self._plans():
             origin = self.search.attempts.origin(plan.number)
             for planned in plan.planned:

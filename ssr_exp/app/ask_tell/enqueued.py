@@ -10,9 +10,12 @@ from pydantic import Field
 from ssr_exp import files
 from ssr_exp.errors import SsrError
 from ssr_exp.files import FileModel
+from ssr_exp.runs.store import is_done
+from ssr_exp.search import attempts
 from ssr_exp.search.rounds import Notebook
 
 FILE = "enqueued.json"
+ENQUEUED = "enqueued"  # the origin of its trainings
 SCHEMA = 1  # raise when a reader of today could misread what is written
 
 
@@ -50,6 +53,16 @@ class Queue:
             raise SsrError(
                 f"{path} cannot be read ({error}): remove it, and enqueue again."
             ) from None
+
+    def waiting(self, study: str) -> list[Enqueued]:
+        """List those of a study that are still to be trained."""
+        store = self.book.store
+        return [
+            one
+            for one in self.read()
+            if one.attempts < attempts.MOST
+            if not is_done(store.read(store.folder(study, one.network, one.seed)))
+        ]
 
     def add(self, network: str, seed: int) -> None:
         """Append a network; one that waits already, or has failed, gets its attempts anew."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
@@ -136,7 +136,8 @@ def make_answer(asking: Asking) -> Answer:
         "drop": drop,
         "measured": measured,
         "promise": promise.stated(allowed=belief.drop, confidence=belief.confidence),
-        "networks_tested": n_tested(finals),
+        "networks_tested": n_tested([*records, *finals]),
+        "results": _results(asking, finals, baseline, code),
         "export": _export_words(asking),
         **decided.fields(),
         **_costs_beside(asking, belief, decided.network, records),
@@ -175,6 +176,21 @@ def make_answer(asking: Asking) -> Answer:
         warnings,
         (*rows, *(("warning", one) for one in warnings)),
     )
+
+
+def _results(
+    asking: Asking, finals: Sequence[Record], baseline: str, code: str
+) -> list[dict[str, Any]]:
+    """Write what finalists gave, as a command does: the baseline's, the answer's, and others'."""
+    store, full = asking.store, asking.search.space.baseline.params
+    named = [answer.Contender(answer.BASELINE, baseline)]
+    named += [answer.finalist(code, 0)] if code != baseline else []
+    rows = [(one, [r for r in finals if r.network == one.network]) for one in named]
+    compared = answer.results(rows, full=full)
+    if not compared:
+        return []
+    earlier = judging.tested_before(store, asking.opened.name, compared, full=full)
+    return answer.summary([*compared, *earlier])
 
 
 def _costs_beside(
