@@ -28,7 +28,6 @@ from ssr_exp.runs.store import BEST_FOLDER, RECORD_FILE, Store
 MANY = 8  # segments: of more than that not each one's size is said
 LETTERED = re.compile(r"(?<=[w-])([0-9]+)([a-z]+)(?=-|$)")  # widths in a code: see `codes`
 MOST_LETTERS = 2  # that are explained
-PAIR = 2  # networks: the answer and the baseline
 PLACE = "FOLDER"  # for a folder that is of one machine
 TYPED = ("best", "export", "page", "to train it")  # rows that are copied, so they are never broken
 
@@ -173,8 +172,8 @@ def _scores(record: Record, told: Comparison) -> Iterator[tuple[str, str]]:
             of = (terminal.counted(count, "seed") for count in counts)
             texts = [f"{text} ({seeds})" for text, seeds in zip(texts, of, strict=True)]
         yield score.on(told.measured_on).name, " and the baseline's ".join(texts) + said
-    if told.measured_on == "test" and (told.networks_tested or 0) > PAIR:
-        yield "tested", f"{told.networks_tested} networks; each look at test makes it less honest"
+    if (tested := told.tested_text(record)) is not None:
+        yield "tested", tested
     yield "drop", told.drop_text(record)
     if (noise := told.noise_text(record)) is not None:
         yield "noise", noise

@@ -14,6 +14,8 @@ from ssr_exp.runs.store import METRICS_FILE
 
 log = logging.getLogger(__name__)
 
+PAIR = 2  # networks that are compared: the answer and the baseline
+
 
 class Figure(FileModel):
     """A score: the mean over trainings, and its standard deviation, None of a single one."""
@@ -218,6 +220,12 @@ class Comparison(FileModel):
             return None
         spread = self.pair.baseline.std
         return verdict.noise_text(record.scored_by, spread, self.promise.allowed)
+
+    def tested_text(self, _: Record) -> str | None:
+        """Say how often test was looked at; None: at answer and baseline alone."""
+        if self.measured_on != "test" or (self.networks_tested or 0) <= PAIR:
+            return None
+        return f"{self.networks_tested} networks; each look at test makes it less honest"
 
     def promise_text(self, record: Record) -> str | None:
         """Say what became of the promise, then what it was; None: there is none."""

@@ -123,7 +123,7 @@ def test_what_is_enqueued_is_trained_first_by_a_command_that_can(
         (0, "enqueued", True),
         (7, "enqueued", True),
     }
-    assert not search(*words).lines("enqueued")
+    assert not search(*words).lines("networks enqueued")
 
 
 @pytest.mark.slow

@@ -74,6 +74,8 @@ def test_an_epoch_that_was_left_in_the_middle_is_begun_anew() -> None:
     served.close()
 
 
+# PyTorch opens files to see whether it can, and leaves them to the garbage collector.
+@pytest.mark.filterwarnings("ignore:unclosed file <_io.FileIO:ResourceWarning")
 def test_a_worker_that_is_killed_ends_the_epoch_with_what_helps() -> None:
     served = Workers(Pids(), 1)
     with pytest.raises(SsrError, match=r"was killed.*type trainer\.workers=1"):
