@@ -132,7 +132,7 @@ $(READY): requirements.lock pyproject.toml
 		sed '/^\($(CUDA)\)==/,/[^\]$$/d' requirements.lock >$(VENV)/cpu.lock && \
 		$(UV_PIP) --no-deps $(CPU_TORCH) && \
 		$(UV_PIP) --no-deps --require-hashes -r $(VENV)/cpu.lock; \
-	else $(if $(CPU),,nvidia-smi -L >/dev/null 2>&1 || \
+	else $(if $(CPU),,test "$$(uname -s)" != Linux || nvidia-smi -L >/dev/null 2>&1 || \
 		echo 'No NVIDIA GPU is here, and this index has no CPU wheels of PyTorch: CUDA wheels, which are larger, are installed.';) \
 	$(UV_PIP) --require-hashes -r requirements.lock; fi
 	@$(UV_PIP) --no-deps --no-build-isolation -e .

@@ -35,7 +35,7 @@ from ssr_exp.app.ask_tell.telling import Telling
 from ssr_exp.config import ExportConfig, FinalistsConf, SearchConfig
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.report import page
-from ssr_exp.rescaling import lattice
+from ssr_exp.rescaling import lattice, validation
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.runs import leases, removal
 from ssr_exp.runs.record import Record
@@ -211,6 +211,20 @@ class Study:
         return self._telling.begin(request) if isinstance(request, Request) else request
 
     def _next(self, wait: bool, lease_s: float | None) -> Request | Waiting | None:
+        """Claim the next one whose network is the one that is counted."""
+        while True:
+            request = self._claimed(wait, lease_s)
+            if not isinstance(request, Request):
+                return request
+            job = self._asking.job(request)
+            try:
+                validation.check(job.study.seed_network, job.study.plan, job.architecture)
+            except SsrError as error:
+                self._telling.fail(request, str(error))
+            else:
+                return request
+
+    def _claimed(self, wait: bool, lease_s: float | None) -> Request | Waiting | None:
         said = 0.0
         while isinstance(request := self._asking.next(lease_s), Waiting) and wait:
             _refuse_own(request)
@@ -390,7 +404,7 @@ class Study:
         elif ranks.rank() == 0:
             with self._asking.turn():
                 self._asking.queue.add(request.network, request.seed)
-            log.info("%s (seed %d) is the next to be trained", request.network, request.seed)
+            log.info("%s (seed %d) is enqueued", request.network, request.seed)
 
     def add(
         self,

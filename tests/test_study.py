@@ -315,6 +315,30 @@ def test_a_training_that_raises_is_recorded_and_one_that_is_stopped_is_free(begi
 # --- other networks
 
 
+class Meets(nn.Module):  # and takes another way there
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(1, 64, 3), nn.Conv2d(64, 64, 3)
+        self.head = nn.Linear(64, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.one(x)
+        z = self.two(y) + (self.two(y) if y.shape[1] == 24 else 0)
+        return self.head(z.mean((2, 3)))
+
+
+def test_a_network_that_is_not_what_is_counted_is_recorded_as_failed_and_never_offered(
+    begin: Begin,
+) -> None:
+    study = begin(Meets, options={"segment.kind": "channels"}, sentinels="sentinel_width")
+    study.enqueue("w24-64")
+    offered = {candidate.code for candidate in finish(study, scored)}
+    assert "w64-64" in offered and "w24-64" not in offered
+    (record,) = [r for r in study.records() if r.network == "w24-64"]
+    assert record.status is Status.failed
+    assert "w24-64 of Meets is not the network that is counted: in two, it has" in record.error
+
+
 def test_what_is_enqueued_comes_first_and_what_is_added_counts(begin: Begin) -> None:
     study = begin()
     code = plan_code(study)
@@ -926,6 +950,18 @@ def test_without_a_network_that_reaches_the_confidence_none_is_called_the_answer
     rows = dict(answer.rows)
     assert rows["answer"].endswith(f"{answer.code}, not promised")
     assert "objective.confidence=0.999 asks for more" in rows["warning"]
+
+
+def test_a_network_that_became_a_finalist_is_remembered_and_asked_for_only_if_it_is_enqueued(
+    begin: Begin,
+) -> None:
+    study = begin()
+    queue = study._asking.queue
+    queue.remember("d2-1_w16-24", 1)
+    assert [one.network for one in queue.read()] == ["d2-1_w16-24"]
+    assert queue.waiting("shapes") == []
+    study.enqueue("d2-1_w16-24", seed=1)
+    assert [one.seed for one in queue.waiting("shapes")] == [1]
 
 
 def test_a_finalist_that_has_a_score_on_val_gets_one_on_test(begin: Begin) -> None:

@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 # Of Hydra's own values, those that it reads, or writes over, when all is composed.
-OF_HYDRA = ("hydra.searchpath", "hydra.job", "hydra.runtime", "hydra.overrides")
+HYDRA_KEYS = ("hydra.searchpath", "hydra.job", "hydra.runtime", "hydra.overrides")
 
 
 class CachingConfigLoader(ConfigLoaderImpl):
@@ -53,7 +53,7 @@ class CachingConfigLoader(ConfigLoaderImpl):
 def _is_value(word: Override, config: DictConfig) -> bool:
     """Say whether a word sets a value, and chooses no preset."""
     key = word.key_or_group
-    if word.package is not None or "/" in key or key.startswith(OF_HYDRA):
+    if word.package is not None or "/" in key or key.startswith(HYDRA_KEYS):
         return False
     group, _, rest = key.partition(".")
     if isinstance(word.value(), dict) or (rest and group in config):

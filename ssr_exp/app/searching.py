@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +30,7 @@ from ssr_exp.runs.record import FINALIST, Record
 from ssr_exp.runs.seed_means import SeedMean
 from ssr_exp.runs.store import BEST_FOLDER, RECORD_FILE, Busy, Store
 from ssr_exp.runs.study_names import Command
-from ssr_exp.search import answer_printing, asynchronous, printing
+from ssr_exp.search import answer_printing, asynchronous, attempts, printing
 from ssr_exp.search.attempts import Train
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.decision import Decision
@@ -173,8 +173,8 @@ class SearchCommand(LaunchingCommand):
             search.watch(predictions)
             wandb_run.look(predictions, search.evidence.records)
 
-        def train(networks: Sequence[str], origin: str, *more: str) -> dict[str, object]:
-            words = [*arguments, *UNTESTED, *ALONE, f"origin={origin}", *more]
+        def train(networks: Sequence[str], origin: str) -> dict[str, object]:
+            words = [*arguments, *UNTESTED, *ALONE, f"origin={origin}"]
             jobs = [[*words, f"modifiers.network={network}"] for network in networks]
             with composing:
                 members = self.members(jobs)
@@ -185,7 +185,7 @@ class SearchCommand(LaunchingCommand):
 
         self.display.remarks = search.remarks_on
         watched = replace(search, watch=watch)
-        self._train_enqueued(search, train)
+        self._train_enqueued(arguments, search)
         if search.conf.asynchronous:
             belief, reason = self._run_asynchronously(watched, train)
         else:
@@ -207,8 +207,12 @@ class SearchCommand(LaunchingCommand):
         wandb_run.answer(records[0], search.book.store.study_folder(opened.name) / BEST_FOLDER)
         return records
 
-    def _train_enqueued(self, search: Search, train: Callable[..., object]) -> None:
-        """Train first what `study.enqueue` asked for."""
+    def _train_enqueued(self, arguments: Sequence[str], search: Search) -> None:
+        """Train first what `study.enqueue` asked for.
+
+        Raises:
+            SsrError: if the budget does not cover the first networks, or the disk took no more.
+        """
         queue = Queue(search.book)
         if not (waiting := queue.waiting(search.evidence.study)):
             return
@@ -216,12 +220,19 @@ class SearchCommand(LaunchingCommand):
         if _is_left_to_a_loop(search.conf):
             log.info("%s enqueued: your loop is asked for that next", said)
             return
+        search.check_budget()
         log.info("%s enqueued: trained first", said)
-        for seed in dict.fromkeys(one.seed for one in waiting):
-            networks = [one.network for one in waiting if one.seed == seed]
-            train(networks, ENQUEUED, f"seed={seed}")
-            for network in networks:
-                queue.count(network, seed)
+        words = [*arguments, *UNTESTED, *ALONE, f"origin={ENQUEUED}"]
+        members = self.members(
+            [*words, f"modifiers.network={one.network}", f"seed={one.seed}"] for one in waiting
+        )
+        self.display.title = "enqueued networks"
+        errors = self.train(members)
+        attempts.refuse_disk({m.network: errors[m.folder] for m in members if m.folder in errors})
+        for member in members:
+            queue.count(member.network, member.seed)
+            if not member.is_done:
+                log.warning("%s failed and is left out", member.title)
         search.evidence.forget()
 
     def _handed_over_before(self, search: Search, belief: Belief, seen: Belief) -> list[Record]:

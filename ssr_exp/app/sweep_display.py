@@ -38,7 +38,8 @@ class SweepDisplay:
     def showing(self, members: Sequence[Member]) -> Iterator[None]:
         """Show runs for the time of a block; threads may call it at once."""
         with self._lock:
-            if self._watch is None or not (self._launches or self.total):
+            is_of_before = self._watch is not None and self._watch.total != self.total
+            if self._watch is None or (not self._launches and (is_of_before or not self.total)):
                 title = "" if self.total else self.title
                 self._watch = SweepWatch(
                     [*members], title, self.total, self.told, self.cost, self.remarks

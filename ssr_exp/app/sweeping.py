@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -68,7 +68,7 @@ class LaunchingCommand:
     def carry_out(self, arguments: list[str]) -> list[Any]:
         """Run what a command line asks for."""
 
-    def members(self, jobs: Sequence[Sequence[str]]) -> list[Member]:
+    def members(self, jobs: Iterable[Sequence[str]]) -> list[Member]:
         """List the runs that command lines stand for."""
         return sweep.expand((job, self.compose(job)) for job in jobs)
 

@@ -172,8 +172,8 @@ def _scores(record: Record, told: Comparison) -> Iterator[tuple[str, str]]:
             of = (terminal.counted(count, "seed") for count in counts)
             texts = [f"{text} ({seeds})" for text, seeds in zip(texts, of, strict=True)]
         yield score.on(told.measured_on).name, " and the baseline's ".join(texts) + said
-    if (tested := told.tested_text(record)) is not None:
-        yield "tested", tested
+    if told.tested_text is not None:
+        yield "tested", told.tested_text
     yield "drop", told.drop_text(record)
     if (noise := told.noise_text(record)) is not None:
         yield "noise", noise

@@ -29,7 +29,7 @@ def describe(one: StudySummary) -> dict[str, str]:
         "drop": _drop(*one.handed) if one.handed else NONE,
         "promise": promised or NONE,
         "noise": _said(one, Comparison.noise_text) or NONE,
-        "tested": _said(one, Comparison.tested_text) or NONE,
+        "tested": (one.handed and one.handed[1].tested_text) or NONE,
         "against it": against(one) or NONE,
         "runs done": _with_finalists(
             str(one.count(Status.finished)), str(one.count(Status.finished) + finals), finals

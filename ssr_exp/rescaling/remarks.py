@@ -52,10 +52,10 @@ def describe(network: nn.Module, traced: Trace, plan: Plan) -> Iterator[str]:
         yield f"as large as the root of a width would make it, and kept: {_listed(scales)}"
     for operation, paths in traced.uncounted.items():
         yield f"not counted in MACs: {operation} in {_listed(sorted(paths))}"
-    for path, operation in traced.by_width.items():
+    for path, operation in traced.width_dependent.items():
         yield (
-            f"{path or 'the network'} runs {operation} at some widths and not at others: its code "
-            "looks at a width, and a narrower network may do what is not meant"
+            f"{path or 'the network'} runs {operation} more or less often where it is narrower: "
+            "its code looks at a width, and a narrower network may do what is not meant"
         )
     for holder, why in traced.stays.items():
         yield f"blocks in {holder or 'the network'} stay: {why}"

@@ -55,7 +55,7 @@ def settle(
     tried: set[str] = set()
     for attempt in range(ATTEMPTS):
         plan = make(parts)
-        trace.by_width.clear()
+        trace.width_dependent.clear()
         if attempt == 0 and (fault := _run(network, plan, trace, plan.baseline)) is not None:
             raise SsrError(
                 f"{type(network).__name__} cannot be counted, even at full size: in "
@@ -166,7 +166,7 @@ def _compare_operations(
     if is_full:
         trace.operations = computing
     for path, name in (computing - trace.operations) + (trace.operations - computing):
-        trace.by_width.setdefault(path, name)
+        trace.width_dependent.setdefault(path, name)
 
 
 def _forward(

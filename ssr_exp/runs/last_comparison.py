@@ -149,7 +149,7 @@ class Comparison(FileModel):
         export: words for `export.py`; None: it cannot be exported.
         kept: whether the answer lost no more on test than it may; None: it was not tested.
         verdict: what speaks against it.
-        networks_tested: how many were, in all rounds and retries; None: of an earlier version.
+        networks_tested: how many of the study's were, whatever for; None: of an earlier version.
     """
 
     measured_on: str = Field(validation_alias=AliasChoices("measured_on", "accuracy"))
@@ -221,7 +221,8 @@ class Comparison(FileModel):
         spread = self.pair.baseline.std
         return verdict.noise_text(record.scored_by, spread, self.promise.allowed)
 
-    def tested_text(self, _: Record) -> str | None:
+    @property
+    def tested_text(self) -> str | None:
         """Say how often test was looked at; None: at answer and baseline alone."""
         if self.measured_on != "test" or (self.networks_tested or 0) <= PAIR:
             return None

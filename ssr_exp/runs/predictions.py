@@ -239,15 +239,17 @@ def latest(store: Store, study: str) -> Predictions | None:
     told = last_comparison.read(store.study_folder(study) / BEST_FOLDER)
     if told is None or told.promise is None or math.isclose(found.max_drop, told.promise.allowed):
         return found
-    allowed = told.promise.allowed
-    same = [m for m in mine if m.seen == found.seen and math.isclose(m.max_drop, allowed)]
-    if not same:
+    # The nearest: a share of the baseline's score moves where finalists scored on val, too.
+    allowed, as_recent = told.promise.allowed, [one for one in mine if one.seen == found.seen]
+    least = min(abs(one.max_drop - allowed) for one in as_recent)
+    nearest = [one for one in as_recent if math.isclose(abs(one.max_drop - allowed), least)]
+    if found in nearest:
         return found
-    answered = max(same, key=lambda one: (bool(one.rounds), one.created_at))
-    return answered if answered.rounds else _continued(answered, found)
+    answered = max(nearest, key=lambda one: (bool(one.rounds), one.created_at))
+    return answered if answered.rounds else continued(answered, found)
 
 
-def _continued(predictions: Predictions, before: Predictions) -> Predictions:
+def continued(predictions: Predictions, before: Predictions) -> Predictions:
     """Keep the rounds of a search before, and its earlier looks."""
     now = predictions.looks[-1].model_copy(update={"round": before.looks[-1].round})
     update = {"rounds": before.rounds, "looks": (*before.looks[:-1], now)}

@@ -95,7 +95,7 @@ def noise_text(score: Score, spread: float | None, allowed: float | None) -> str
     """Say that the baseline's own trainings differ by more than may be lost; None: they do not.
 
     Args:
-        score: what that is.
+        score: how the networks are judged.
         spread: their standard deviation, in the score's unit.
         allowed: what may be lost.
     """

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ssr_exp.config import SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.plan import Plan
-from ssr_exp.runs.predictions import FEWEST, Predictions
+from ssr_exp.runs.predictions import FEWEST, Predictions, continued
 from ssr_exp.runs.record import Record
 from ssr_exp.search import history, space, subset, summary
 from ssr_exp.search.belief import Belief
@@ -17,7 +17,7 @@ from ssr_exp.search.resolution import ValSet
 log = logging.getLogger(__name__)
 
 # Of a search, when it is fitted anew: what it asked for, and what it said of val.
-KEPT = "search rounds max_drop cost caps val_warnings".split()
+KEPT = "search max_drop cost caps val_warnings".split()
 MOST = 500  # runs that a page's surrogate learns from: time grows with the third power of them
 
 
@@ -58,8 +58,6 @@ def _continued(predictions: Predictions, before: Predictions) -> Predictions:
     Its confidence is for promises that count the noise of val and test, so of an earlier version,
     which did not say that, none is kept: then pages do not say how likely a promise is.
     """
-    now = predictions.looks[-1].model_copy(update={"round": before.looks[-1].round})
     kept = {name: getattr(before, name) for name in KEPT}
-    sure = None if before.evaluation is None else before.confidence
-    kept |= {"confidence": sure, "looks": (*before.looks[:-1], now)}
-    return predictions.model_copy(update=kept)
+    kept |= {"confidence": None if before.evaluation is None else before.confidence}
+    return continued(predictions, before).model_copy(update=kept)

@@ -100,7 +100,7 @@ def first_network(job: Job) -> nn.Module:
     """Make the network of a job, with the weights that its training starts from.
 
     Raises:
-        SsrError: if it has not the cost that is counted.
+        SsrError: if it does not run, or has not the cost that is counted.
     """
     seed, plan, architecture = job.study.seed_network, job.study.plan, job.architecture
     validation.check(seed, plan, architecture)

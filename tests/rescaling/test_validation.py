@@ -250,7 +250,7 @@ def test_of_code_that_takes_another_way_where_it_is_narrower_a_remark_is_made(
     network: type[Compares], first: int, operation: str
 ) -> None:
     plan = planning.trace(network(first), (3, 8, 8), kind="channels", multiple=8)
-    said = rf"^the network runs \w*({operation})\w* at some widths and not at others"
+    said = rf"^the network runs \w*({operation})\w* more or less often where it is narrower"
     assert [one for one in plan.remarks if re.match(said, one)]
     plain = planning.trace(Compares(first), (3, 8, 8), kind="channels", multiple=8)
     assert plain.remarks == ()

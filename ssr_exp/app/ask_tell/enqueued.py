@@ -64,15 +64,15 @@ class Queue:
             if not is_done(store.read(store.folder(study, one.network, one.seed)))
         ]
 
-    def add(self, network: str, seed: int) -> None:
+    def add(self, network: str, seed: int, tried: int = 0) -> None:
         """Append a network; one that waits already, or has failed, gets its attempts anew."""
         others = [one for one in self.read() if (one.network, one.seed) != (network, seed)]
-        self._write(*others, Enqueued(network=network, seed=seed))
+        self._write(*others, Enqueued(network=network, seed=seed, attempts=tried))
 
     def remember(self, network: str, seed: int) -> None:
         """Write down that the search knew a network before it was a finalist."""
         if network not in self.book.networks():
-            self.add(network, seed)
+            self.add(network, seed, attempts.MOST)  # so nobody is asked for it
 
     def count(self, network: str, seed: int) -> None:
         """Write down that a training has ended, if it waited here."""

@@ -88,12 +88,13 @@ def _compared(chosen: Selection, finished: Sequence[Record]) -> Iterator[str]:
 
 
 def _rows(record: Record, told: Comparison, finished: Sequence[Record]) -> Iterator[str]:
-    """Write a line of each network of a search's table; of a loop's study, which has none, two."""
+    """Write a line of each network that was tested; where the answer was not, two."""
     score, on = record.scored_by, told.measured_on
-    for row in told.results:
+    tested = told.results if on == "test" else ()
+    for row in tested:
         who = f"{row.role}, {row.model} {row.network}"
         yield _line(who, _figure(score, row.figure.mean, row.figure.std, row.seeds, on))
-    if told.results or told.pair is None:
+    if tested or told.pair is None:
         return
     whole = next((one.network for one in finished if one.is_whole), "")
     both = (("baseline", whole), ("answer", record.network))

@@ -8,7 +8,7 @@ const factList = (pairs) => element("dl", { class: "facts" }, pairs.map(([name, 
 
 function answerCard() {
   const answer = study().answer;
-  if (!answer || !answer.results?.length) return null; // a loop of one's own has no such table
+  if (!answer || !answer.results?.length) return null; // nothing was tested
   const names = ["role", "network", "parameters", "of baseline", `test ${judged().unit}`.trim(), "\u00b1", "seeds"];
   const head = element("tr", {}, names.map((name, i) => element("th", { scope: "col", class: i < 2 ? "text" : null, text: name })));
   const body = answer.results.map((row) => element("tr", {}, [
@@ -22,10 +22,10 @@ function answerCard() {
       element("p", { class: "note", text: `${judged().title} drop ${dropped(answer.drop, judged())} on ${answer.measured_on}.` }), promiseNote()].filter(Boolean)));
 }
 
-// How many networks the test images were looked at for, in all rounds and retries; the table has those of the last command.
+// How many networks the test images were looked at for; the table has answers and what they were compared with.
 function testedWords(rows) {
   const finals = study().networks.filter((n) => isFinalist(n) && n.test_score);
-  const amount = Math.max(amountOf(finals), amountOf(rows.map((row) => ({ model: row.model, code: row.network }))));
+  const amount = Math.max(study().answer.networks_tested ?? 0, amountOf(finals), amountOf(rows.map((row) => ({ model: row.model, code: row.network }))));
   return `${counted(amount, "network")} ${amount === 1 ? "was" : "were"}`;
 }
 

@@ -114,7 +114,7 @@ class Trace:
         left_alone: integers that modules store, by path and name, and that follow no width.
         stays: modules whose blocks can not be removed, though they are alike, and why.
         operations: how often each module ran one at full size; those that only move are left out.
-        by_width: modules that run other operations where they are narrower, and which.
+        width_dependent: modules that run an operation more or less often where they are narrower.
     """
 
     inputs: Signature
@@ -134,4 +134,4 @@ class Trace:
     left_alone: set[tuple[str, str]] = field(default_factory=set)
     stays: dict[str, str] = field(default_factory=dict)
     operations: Counter[tuple[str, str]] = field(default_factory=Counter)
-    by_width: dict[str, str] = field(default_factory=dict)
+    width_dependent: dict[str, str] = field(default_factory=dict)
