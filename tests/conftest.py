@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 # Of the project.
 TOOLS = "benchmarks examples fuzz notebooks random_networks zoo test_tooling.py".split()
+LONGEST = ("test_wheel.py", "test_devices.py")
 SMALL = {  # the smallest training that is one
     "model": "resnet8",
     "dataset": "digits",
@@ -81,7 +82,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the suites of tools as slow: `make check` runs them, `make test` does not."""
+    """Mark the suites of tools as slow: `make check` runs them, `make test` does not.
+
+    The longest tests come first: at the end one core would wait for them.
+    """
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     for item in items:
         if item.path.relative_to(ROOT / "tests").parts[0] in TOOLS:
             item.add_marker("slow")

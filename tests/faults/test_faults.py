@@ -57,6 +57,7 @@ def test_no_fault_loses_repeats_or_leaves_anything_incomplete(tmp_path: Path, so
     assert printed.strip() == table(rows)
 
 
+@pytest.mark.more  # as tests/test_study.py holds it of processes that share a folder
 def test_a_loop_that_is_killed_loses_and_repeats_nothing(tmp_path: Path) -> None:
     code, rows, _ = driven(tmp_path / "out.json", "--only", "kill-loop")
     assert [row for row in rows if row["lost"] or row["repeated"] or row["incomplete"]] == []
