@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from botorch import settings
@@ -269,20 +270,12 @@ class CachedFits:
     def __init__(self) -> None:
         self._cache: dict[tuple[object, ...], Surrogate] = {}
 
-    def __call__(
-        self,
-        X: Float[Tensor, "n d"],
-        Y: Float[Tensor, " n"],
-        conf: SurrogateConf,
-        *,
-        segments: Sequence[int] = (),
-        least_noise: float = 0.0,
-    ) -> Surrogate:
+    def __call__(self, X: Tensor, Y: Tensor, conf: SurrogateConf, **options: Any) -> Surrogate:
         """Fit a surrogate, or return the one that the same data and settings gave."""
         data = tuple((*tensor.shape, tensor.numpy().tobytes()) for tensor in (X, Y))
-        key = (*data, repr(conf), tuple(segments), least_noise)
+        key = (*data, repr(conf), repr(sorted(options.items())))
         if (fitted := self._cache.pop(key, None)) is None:
-            fitted = fit(X, Y, conf, segments=segments, least_noise=least_noise)
+            fitted = fit(X, Y, conf, **options)
         if len(X) <= MOST:
             self._cache[key] = fitted
         for oldest in [*self._cache][:-CACHED]:

@@ -125,3 +125,17 @@ def test_launches_one_after_the_other_count_their_own(
                 store.write(member.folder, make_record(network=member.network))
     numbers = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert numbers == ["1/2", "2/2", "1/1"]
+
+
+def test_launches_that_come_one_by_one_do_not_count_what_was_trained_before_them(
+    tmp_path: Path, make_record: MakeRecord, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As an asynchronous search, after what was enqueued."""
+    store, display = Store(tmp_path), SweepDisplay(moves=True)
+    for network, total in (("d1_w4", 0), ("d2_w4", 2), ("d3_w4", 2)):
+        display.total = total
+        (member,) = members(store, network)
+        with display.showing([member]):
+            store.write(member.folder, make_record(network=network))
+    numbers = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert numbers == ["1/1", "1/2", "2/2"]
