@@ -50,11 +50,12 @@ def at_once() -> Iterator[None]:
 
 
 @contextmanager
-def command(progress: Callable[[], tuple[int, int]]) -> Iterator[None]:
+def command(progress: Callable[[], tuple[int, int, str]]) -> Iterator[None]:
     """End the process with one sentence when it is told to stop in the block.
 
     Args:
-        progress: how many networks are done, and of how many.
+        progress: how many networks are done, of how many, and what prints the command that goes on
+            (empty: nothing does).
 
     Raises:
         SystemExit: then, with 130 or 143, by convention.
@@ -126,9 +127,10 @@ def handlers_restored(numbers: Iterable[signal.Signals] = OURS) -> Iterator[None
             signal.signal(number, usual)
 
 
-def sentence(done: int = 0, total: int | None = None) -> str:
+def sentence(done: int = 0, total: int | None = None, printed_by: str = "") -> str:
     """Say how far a command came that was told to stop, and how to go on."""
-    how = "repeat the command to go on after the last whole epoch."
+    printed = f" ({printed_by} prints it)" if printed_by else ""
+    how = f"repeat the command{printed} to go on after the last whole epoch."
     if total is None:
         return f"stopped: {how}"
     if total == 0:

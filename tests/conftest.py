@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 # Of the project.
 TOOLS = "benchmarks examples fuzz notebooks random_networks zoo test_tooling.py".split()
-LONGEST = ("test_wheel.py", "test_devices.py")
+LONGEST = ("test_wheel.py", "test_devices.py", "test_benchmarks.py")
 SMALL = {  # the smallest training that is one
     "model": "resnet8",
     "dataset": "digits",

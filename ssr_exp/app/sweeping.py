@@ -20,11 +20,13 @@ from ssr_exp.app import configuration, continuing, launchers
 from ssr_exp.app.command_line import overrides
 from ssr_exp.app.composing import CachingConfigLoader
 from ssr_exp.app.launching import Launches
+from ssr_exp.app.studies.removing import PROG
 from ssr_exp.app.sweep_display import SweepDisplay
 from ssr_exp.config import Config
 from ssr_exp.datasets import reading
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.report import page, trade_offs
+from ssr_exp.runs import study_names
 from ssr_exp.runs.store import Store
 from ssr_exp.runs.study_names import Command
 from ssr_exp.training import run, sweep
@@ -86,10 +88,16 @@ class LaunchingCommand:
         self.asked |= {member.folder: member for member in members}
         return self.launches.train(members)
 
-    def _done(self) -> tuple[int, int]:
-        """Say how many of the networks that were asked for so far are done."""
+    def _done(self) -> tuple[int, int, str]:
+        """Say how many of the networks that were asked for so far are done, and what shows them."""
         asked = list(self.asked.values())  # threads of an asynchronous search add to it
-        return sum(member.is_done for member in asked), len(asked)
+        done = sum(member.is_done for member in asked)
+        studies = list(dict.fromkeys(member.folder.parents[1] for member in asked))
+        if not studies or (len(studies) > 1 and self.name == "train"):
+            return done, len(asked), ""
+        root, study = studies[0].parent, studies[0].name  # a search's own, before its finalists'
+        shows = f"{PROG} show {study_names.title(root, study)}{study_names.at(root)}"
+        return done, len(asked), shows
 
     def _progress(self, members: Sequence[Member]) -> AbstractContextManager[None]:
         """Show how far runs are, a line for each that ended; a single network says it itself."""

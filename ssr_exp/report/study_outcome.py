@@ -10,7 +10,8 @@ from ssr_exp.report.study_overview import StudySummary
 from ssr_exp.runs import seed_means
 from ssr_exp.runs.last_comparison import Comparison
 from ssr_exp.runs.record import Kind, Record, Status
-from ssr_exp.terminal import counted
+from ssr_exp.runs.seed_means import SeedMean
+from ssr_exp.terminal import counted, duration
 
 NONE = "-"
 
@@ -34,8 +35,8 @@ def describe(one: StudySummary) -> dict[str, str]:
         "runs done": _with_finalists(
             str(one.count(Status.finished)), str(one.count(Status.finished) + finals), finals
         ),
-        "hours": _with_finalists(
-            f"{one.hours:.2f}", f"{one.hours + one.hours_of_finals:.2f}", finals
+        "device time": _with_finalists(
+            duration(one.seconds), duration(one.seconds + one.seconds_of_finals), finals
         ),
     }
 
@@ -57,9 +58,10 @@ def _baseline(one: StudySummary) -> str:
     return ", ".join(said) or NONE
 
 
-def _best(record: Record) -> str:
-    named = f"{record.scored_by.val_name} {score(record)}"
-    return f"{record.network}, {named}, {share(record)} of parameters"
+def _best(best: SeedMean) -> str:
+    first = best.records[0]
+    named = f"{first.scored_by.val_name} {mean_text(best)}"
+    return f"{first.network}, {named}, {share(first)} of parameters"
 
 
 def _answer(one: StudySummary, record: Record) -> str:
@@ -109,10 +111,10 @@ def _said(one: StudySummary, what: Callable[[Comparison, Record], str | None]) -
     return what(told, record)
 
 
-def score(record: Record) -> str:
-    """Write a run's score on val with its unit."""
-    assert record.score is not None
-    return record.scored_by.text(record.score)
+def mean_text(one: SeedMean) -> str:
+    """Write what a network scores on val, with its unit, and of how many seeds it is the mean."""
+    seeds = len(one.seeds)
+    return one.records[0].scored_by.text(one.mean) + (f" (mean of {seeds})" if seeds > 1 else "")
 
 
 def share(record: Record) -> str:

@@ -12,10 +12,9 @@ from ssr_exp.report import search_results
 from ssr_exp.runs import removal, seed_means, studies, study_names
 from ssr_exp.runs.last_comparison import Comparison
 from ssr_exp.runs.record import FINALIST, Record, Status
+from ssr_exp.runs.seed_means import SeedMean
 from ssr_exp.runs.store import BEST_FOLDER, CONFIG_FILE, RECORD_FILE, SEED, Store, folder_name
 from ssr_exp.runs.study_names import Begun
-
-SECONDS = 3600  # of an hour
 
 FEW = 8  # runs that are looked at for what a whole study is
 
@@ -76,14 +75,14 @@ class StudySummary:
         return self.records[-1].dataset if self.records else _name(self.fields, "dataset")
 
     @property
-    def hours(self) -> float:
+    def seconds(self) -> float:
         """What its runs took, on their devices."""
-        return sum(record.wall_s for record in self.records) / SECONDS
+        return sum(record.wall_s for record in self.records)
 
     @property
-    def hours_of_finals(self) -> float:
+    def seconds_of_finals(self) -> float:
         """What its finalists in studies of their own took."""
-        return sum(record.wall_s for record in self.finals) / SECONDS
+        return sum(record.wall_s for record in self.finals)
 
     @property
     def last(self) -> str:
@@ -91,12 +90,9 @@ class StudySummary:
         return max((record.started_at for record in self.records), default="")
 
     @property
-    def best(self) -> Record | None:
-        """The network with the best score on val: its first run, with the mean over its seeds."""
-        means = [
-            one.records[0].model_copy(update={"score": one.mean})
-            for one in seed_means.on_val(self.records).values()
-        ]
+    def best(self) -> SeedMean | None:
+        """What the network with the best score on val has, as the mean over its seeds."""
+        means = seed_means.on_val(self.records).values()
         return max(means, key=_goodness, default=None)
 
     def count(self, status: Status) -> int:
@@ -201,9 +197,8 @@ def _told_apart(summaries: Sequence[StudySummary]) -> dict[str, dict[str, str]]:
     }
 
 
-def _goodness(record: Record) -> float:
-    assert record.score is not None
-    return record.scored_by.sign * record.score
+def _goodness(one: SeedMean) -> float:
+    return one.records[0].scored_by.sign * one.mean
 
 
 def _name(fields: Mapping[str, Any], part: str) -> str:

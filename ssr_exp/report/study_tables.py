@@ -9,10 +9,11 @@ from rich.table import Table
 
 from ssr_exp import terminal
 from ssr_exp.report import study_outcome
-from ssr_exp.report.study_outcome import NONE, score, share
+from ssr_exp.report.study_outcome import NONE, mean_text, share
 from ssr_exp.report.study_overview import StudySummary
 from ssr_exp.runs import pareto, seed_means, studies
 from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.seed_means import SeedMean
 from ssr_exp.terminal import counted
 
 MOST = 4  # differences in a line
@@ -20,7 +21,7 @@ LEVELS = 8  # of cost, in a comparison of fronts
 UNITS = ("B", "kB", "MB", "GB", "TB")
 THOUSAND = 1000
 LEFT = ("study", "network", "data", "differs in")
-SPARE = ("data", "network", "hours", "stopped", "diverged", "answer", "size")
+SPARE = ("data", "network", "device time", "stopped", "diverged", "answer", "size")
 
 Point = tuple[int, float]
 """Parameters of a network, and its score on val: the mean over its seeds."""
@@ -54,9 +55,9 @@ def _row(one: StudySummary, all_of_them: Sequence[StudySummary]) -> dict[str, st
         "data": one.dataset,
         "differs in": differences(one, all_of_them),
         **{name: str(count) if count or name == "done" else "" for name, count in counts.items()},
-        "best": "" if one.best is None else score(one.best),
+        "best": "" if one.best is None else mean_text(one.best),
         "answer": "" if one.answer is None else f"{share(one.answer)} of parameters",
-        "hours": f"{one.hours:.2f}",
+        "device time": terminal.duration(one.seconds),
         "size": bytes_text(one.size),
     }
 
@@ -85,15 +86,22 @@ def as_data(one: StudySummary) -> dict[str, Any]:
             "under_way": one.under_way,
             "stopped": one.stopped,
         },
-        "best": _run(one.best),
+        "best": _best_run(one.best),
         "answer": _run(one.answer),
         "promise": study_outcome.promise(one),
         "against_it": study_outcome.against(one),
-        "hours": round(one.hours, 4),
+        "hours": round(one.seconds / 3600, 4),
         "bytes": one.size,
         "last_run": one.last or None,
         "begun_with": {asked.command: list(asked.words) for asked in one.begun.asked},
     }
+
+
+def _best_run(best: SeedMean | None) -> dict[str, Any] | None:
+    """Say what scored best: its first run, with the mean over its seeds."""
+    if best is None:
+        return None
+    return {**(_run(best.records[0]) or {}), "score": best.mean, "seeds": best.seeds}
 
 
 def _run(record: Record | None) -> dict[str, Any] | None:
@@ -125,12 +133,13 @@ def comparison(one: StudySummary, other: StudySummary) -> Iterator[Table | str]:
     yield terminal.table("what came of them", ["", *titles], rows, left=[""])
     if one.best is None or other.best is None:
         return
-    keys = [each.best.scored_by.key for each in (one, other) if each.best is not None]
+    keys = [each.records[0].scored_by.key for each in (one.best, other.best)]
     if keys[0] != keys[1]:
         yield f"their scores are not the same ({keys[0]}, {keys[1]}), so no fronts are compared"
         return
-    heading = f"best {one.best.scored_by.heading} with at most so many parameters"
-    number = one.best.scored_by.number
+    how = one.best.records[0].scored_by
+    heading = f"best {how.heading} with at most so many parameters"
+    number = how.number
     rows = [
         [f"{cost:,}", *(NONE if value is None else number(value) for value in values)]
         for cost, values in levels(one, other)

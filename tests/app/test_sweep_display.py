@@ -87,6 +87,8 @@ def test_a_command_leaves_a_line_a_network_and_the_cursor(
     else:
         assert code == 130 and 1 <= len(ended) < 3
         assert f"stopped; {len(ended)} of 3 networks are done" in text
+        (study,) = (path.name for path in tmp_path.glob("runs/resnet8-*"))
+        assert f"(ssrstudiesshow{study}--runs{tmp_path}/runs" in "".join(text.split())  # wrapped
 
 
 def members(store: Store, *names: str) -> list[Member]:

@@ -53,8 +53,8 @@ def test_the_list_agrees_with_the_records(store: Store, add: Add) -> None:
     (one,) = study_overview.read(store)
     counts = [one.count(status) for status in Status]
     assert (counts, one.under_way, one.stopped) == ([2, 1, 1], 0, 1)
-    assert one.best is not None and one.best.score == 91.0
-    assert one.hours == 1.0
+    assert one.best is not None and one.best.mean == 91.0
+    assert one.seconds == 3600.0
     files = [path for path in store.root.rglob("*") if path.is_file()]
     assert one.size == sum(path.stat().st_size for path in files)
     assert study_tables.counts_text(one) == (
@@ -79,7 +79,13 @@ def test_the_best_network_is_so_by_the_mean_over_its_seeds(store: Store, add: Ad
     for network, seed, score in (("d1_w1", 0, 92.0), ("d1_w1", 1, 90.0), ("d1_w2", 0, 91.5)):
         add("a", network, seed=seed, score=score, best_score=score)
     (one,) = study_overview.read(store)
-    assert one.best is not None and (one.best.network, one.best.score) == ("d1_w2", 91.5)
+    assert one.best is not None
+    assert (one.best.records[0].network, study_outcome.mean_text(one.best)) == ("d1_w2", "91.50 %")
+    add("a", "d1_w2", seed=1, score=92.5, best_score=92.5)
+    (one,) = study_overview.read(store)
+    assert study_outcome.describe(one)["best"].startswith("d1_w2, val acc 92.00 % (mean of 2)")
+    best = study_tables.as_data(one)["best"]
+    assert (best["score"], best["seeds"]) == (92.0, [0, 1])
 
 
 def test_the_best_run_is_that_of_the_lowest_score_where_less_is_better(
@@ -89,7 +95,7 @@ def test_the_best_run_is_that_of_the_lowest_score_where_less_is_better(
     for network, score in (("d1_w1", 0.5), ("d1_w2", 0.25)):
         add("a", network, **error, score=score, best_score=score)
     (one,) = study_overview.read(store)
-    assert one.best is not None and one.best.score == 0.25
+    assert one.best is not None and one.best.mean == 0.25
 
 
 def test_studies_come_newest_last_under_names_of_ones_own_and_in_what_they_differ(
@@ -168,7 +174,7 @@ def test_what_finalists_took_is_said_with_their_search(
 ) -> None:
     add("a", "d1_w1", wall_s=1800.0)
     outcome = study_outcome.describe(study_overview.read(store)[0])
-    assert (outcome["runs done"], outcome["hours"]) == ("1", "0.50")
+    assert (outcome["runs done"], outcome["device time"]) == ("1", "30 min")
     tested = {"score": None, "best_score": None, "test_score": 90.0, "wall_s": 3600.0}
     for seed in (0, 1):
         add("finals", "d1_w1", **tested, seed=seed)
@@ -176,7 +182,7 @@ def test_what_finalists_took_is_said_with_their_search(
     store.write(store.study_folder("a") / BEST_FOLDER, best)
     outcome = study_outcome.describe(study_overview.one_of(study_overview.read(store), "a"))
     assert outcome["runs done"] == "1, with its finalists 3"
-    assert outcome["hours"] == "0.50, with its finalists 2.50"
+    assert outcome["device time"] == "30 min, with its finalists 2.5 h"
 
 
 def test_a_study_without_runs_or_with_a_damaged_file_is_listed(store: Store, add: Add) -> None:

@@ -231,8 +231,14 @@ def test_a_process_that_fails_ends_its_run_and_no_other(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGKILL, -9), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.more)],
+)
 @pytest.mark.usefixtures("repeatable")
 def test_a_training_that_is_stopped_or_killed_leaves_no_process_and_goes_on(
+    number: signal.Signals,
+    code: int,
     conf: Compose,
     tmp_path: Path,
     words: tuple[str, ...],
@@ -243,14 +249,12 @@ def test_a_training_that_is_stopped_or_killed_leaves_no_process_and_goes_on(
     words = (*words, TWO, "+model.arguments.dropout=0.5")
     monkeypatch.setenv("SLOW", "0.08")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}/own:{Path(run.__file__).parents[2]}")
-    for number, code in ((signal.SIGKILL, -9), (signal.SIGTERM, 143)):
-        process = started(*words)
-        before = written(tmp_path)
-        wait_for(lambda before=before: written(tmp_path) != before)
-        assert len(workers(tmp_path)) == 2
-        process.send_signal(number)
-        assert process.wait(timeout=60) == code
-        wait_for(lambda: not workers(tmp_path), 20)
+    process = started(*words)
+    wait_for(lambda: written(tmp_path))
+    assert len(workers(tmp_path)) == 2
+    process.send_signal(number)
+    assert process.wait(timeout=60) == code
+    wait_for(lambda: not workers(tmp_path), 20)
     monkeypatch.delenv("SLOW")
     broken, whole = conf(*words), conf(*words, f"paths.runs={tmp_path}/whole")
     ended, undisturbed = run.train(broken), run.train(whole)

@@ -38,9 +38,10 @@ def checked(names: Sequence[str], jobs: int, limit: float) -> Iterator[Row | Den
             process.start()
             writer.close()
             running[reader] = Running(name, process, time.monotonic() + limit)
-        ready = wait(list(running), timeout=1)
+        soonest = min(one.deadline for one in running.values())
+        ready = wait(list(running), timeout=max(0.0, soonest - time.monotonic()))
         for reader, one in list(running.items()):
-            if reader in ready or time.monotonic() > one.deadline:
+            if reader in ready or time.monotonic() >= one.deadline:
                 yield _ended(reader, running.pop(reader), limit)
 
 

@@ -68,7 +68,7 @@ def test_the_list_names_each_study_by_a_name_of_ones_own(ssr_studies: Studies) -
     assert listed.code == 0 and listed.err == ""
     (row,) = listed.lines("pets")
     cells = [cell.strip() for cell in re.split(r"[│|]", row)[1:-1]]
-    assert cells[:8] == ["pets", "resnet20", "digits", "recipe.lr 0.1", "1", "1", "90.00 %", "0.01"]
+    assert cells[:8] == ["pets", "resnet20", "digits", "recipe.lr 0.1", "1", "1", "90.00 %", "24 s"]
     assert listed.lines(SECOND, "recipe.lr 0.05", "91.00 %")
 
 
