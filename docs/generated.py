@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import io
 import os
 import re
 import tokenize
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
+import hydra
+from omegaconf import MISSING, OmegaConf
+
 from ssr_exp import config
+from ssr_exp.app import configuration
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -70,36 +75,53 @@ def _keys() -> str:
     parts = [
         "# Keys",
         "Every key of the configuration, from the schema (`ssr_exp/config.py`). A key is typed as "
-        "`KEY=VALUE`; `null` means none. The defaults are the schema's: presets in "
-        "`ssr_exp/conf/` may say otherwise, and `-c job` shows what a command composes to.",
+        "`KEY=VALUE`; `null` means none. The defaults are those of the command typed alone, with "
+        "its presets: `model=resnet56 dataset=cifar10 recipe=sgd trainer=auto`, and of a search "
+        "`modifiers=sentinel_all`. Another preset may say otherwise, and `-c job` shows what a "
+        "command composes to.",
         "## `ssr train` and `ssr search`",
-        *_tables(config.Config),
+        *_tables(config.Config, "train"),
     ]
     common = {field.name for field in fields(config.Config)}
     for command in ("search", "export", "report"):
         schema = config.SCHEMAS[command]
         parts.append(f"## `ssr {command}`" + (" alone" if command == "search" else ""))
-        parts += _tables(schema, leave_out=common if command == "search" else set())
+        parts += _tables(schema, command, leave_out=common if command == "search" else set())
     return "\n\n".join(parts) + "\n"
 
 
-def _tables(schema: type, leave_out: set[str] = frozenset()) -> list[str]:
-    """Write a table for the keys of a schema, and one for each part of it."""
+@functools.cache
+def _composed(command: str) -> dict[str, Any]:
+    """Compose a command without any word."""
+    configuration.register()
+    folder = str(ROOT / "ssr_exp" / "conf")
+    with hydra.initialize_config_dir(folder, version_base="1.3"):
+        composed = OmegaConf.to_container(hydra.compose(command))
+    assert isinstance(composed, dict)
+    return composed
+
+
+def _tables(schema: type, command: str, leave_out: set[str] = frozenset()) -> list[str]:
+    """Write a table for the keys of a command's schema, and one for each part of it."""
     own, parts = [], []
     hints = get_type_hints(schema, include_extras=True)
     for field in fields(schema):
         if field.name in leave_out:
             continue
         (parts if is_dataclass(hints[field.name]) else own).append(field.name)
-    tables = [_table(schema, own)] if own else []
+    composed = _composed(command)
+    tables = [_table(schema, composed, own)] if own else []
     for name in parts:
         part = hints[name]
-        tables += [f"### `{name}`", inspect.getdoc(part) or "", _table(part, prefix=f"{name}.")]
+        table = _table(part, composed[name], prefix=f"{name}.")
+        tables += [f"### `{name}`", inspect.getdoc(part) or "", table]
     return tables
 
 
-def _table(schema: type, names: list[str] | None = None, prefix: str = "") -> str:
-    """Write a row for each key."""
+def _table(
+    schema: type, composed: dict[str, Any], names: list[str] | None = None, prefix: str = ""
+) -> str:
+    """Write a row for each key, with the value that it has where nobody types it."""
     rows = ["| key | default | takes | |", "|---|---|---|---|"]
     hints, comments = get_type_hints(schema, include_extras=True), _comments(schema)
     for field in fields(schema):
@@ -107,20 +129,17 @@ def _table(schema: type, names: list[str] | None = None, prefix: str = "") -> st
             continue
         hint = hints[field.name]
         if is_dataclass(hint):
-            rows += _table(hint, prefix=f"{prefix}{field.name}.").splitlines()[2:]
+            nested = _table(hint, composed[field.name], prefix=f"{prefix}{field.name}.")
+            rows += nested.splitlines()[2:]
             continue
-        cells = (f"`{prefix}{field.name}`", _default(field), _takes(hint), comments[field.name])
+        default = _default(composed[field.name])
+        cells = (f"`{prefix}{field.name}`", default, _takes(hint), comments[field.name])
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows)
 
 
-def _default(field: Any) -> str:
-    value = field.default
-    if field.default_factory is not MISSING:
-        value = field.default_factory()
-    if value is MISSING or value == "???":
-        return "must be said"
-    return f"`{_spelled(value)}`"
+def _default(value: Any) -> str:
+    return "must be said" if value == MISSING else f"`{_spelled(value)}`"
 
 
 def _spelled(value: Any) -> str:

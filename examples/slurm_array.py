@@ -5,7 +5,8 @@
 Submit it in this file's folder, which all nodes share. Each job of the array asks for networks
 until the search is over; ask waits while the others train what the next round depends on.
 A job that ends at its time limit, or with its node, loses nothing: train keeps a checkpoint of
-each epoch in the folder of its candidate, and whoever is offered that network goes on there.
+each epoch in the folder of its candidate, and whoever is offered that network goes on there. If
+all jobs have ended before the answer is printed, submit it again.
 """
 
 import os

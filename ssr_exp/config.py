@@ -264,7 +264,7 @@ class SegmentConf:
     """How the seed network is split, and how its channels are rounded."""
 
     kind: str = "stage"  # stage, superblock, block, channels, whole, manual
-    multiple: int | None = None  # channels; None: 4 for CIFAR ResNets, 8 else
+    multiple: int | None = None  # channels; None: 4 for CIFAR ResNets and U-Nets, 8 else
     frozen: list[str] = field(default_factory=list)  # names of segments that stay as they are
     width_steps: int = 8  # the lattice's widths are k / width_steps
     patterns: list[str] = field(default_factory=list)  # manual: modules' names, one a segment

@@ -56,7 +56,7 @@ def add_network(parser: argparse._ActionsContainer) -> None:
         "--at-most", type=int, metavar="N", help="segments: the most alike ones are merged"
     )
     parser.add_argument(
-        "--multiple", type=int, help="round channels to it (4 for CIFAR ResNets, 8)"
+        "--multiple", type=int, help="round channels to it (4 for CIFAR ResNets and U-Nets, 8)"
     )
     parser.add_argument("--width-steps", type=int, default=8, help="lattice widths are k/N (8)")
     parser.add_argument("--frozen", nargs="*", default=[], help="segments that stay as they are")
