@@ -99,7 +99,7 @@ def _study(
         "baseline": {axis: getattr(first, f"baseline_{axis}") for axis in predictions.AXES},
         "segments": _segments(store, name, first, predicted),
         "settings": settings,
-        "networks": page_networks.collect(records, settings),
+        "networks": page_networks.collect(records, settings, predicted),
         "runs": [page_networks.run(record, settings) for record in records],
         "predictions": predicted and _thinned(_as_promised(predicted, comparison, handed), points),
         "answer": None if comparison is None else comparison.model_dump(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
@@ -18,7 +18,9 @@ TEST = "test_score"
 RUN = "network study seed score best_score val_loss test_score device started_at".split()
 
 
-def collect(records: Sequence[Record], settings: Sequence[str]) -> list[dict[str, Any]]:
+def collect(
+    records: Sequence[Record], settings: Sequence[str], predicted: Predictions | None = None
+) -> list[dict[str, Any]]:
     """List the networks of records, each with what it costs and scores.
 
     What a network scores on val is the mean over all of its trainings that were measured there,
@@ -28,7 +30,9 @@ def collect(records: Sequence[Record], settings: Sequence[str]) -> list[dict[str
     Args:
         records: of a study, and of its finalists.
         settings: of latencies.
+        predicted: says what the study's networks take where a search measured them, and no record.
     """
+    told = predicted and predicted.latency and {predicted.latency: predicted.latencies}
     groups: dict[tuple[str, str, bool], list[Record]] = {}
     measured: dict[tuple[str, str], list[Record]] = {}
     for record in records:
@@ -37,24 +41,34 @@ def collect(records: Sequence[Record], settings: Sequence[str]) -> list[dict[str
         if record.is_measured:
             measured.setdefault(key, []).append(record)
     return [
-        _network(trainings, measured.get((study, network), []), settings)
+        _network(
+            trainings,
+            measured.get((study, network), []),
+            settings,
+            told if told and trainings[0].model == records[0].model else {},
+        )
         for (study, network, _), trainings in groups.items()
     ]
 
 
 def _network(
-    records: Sequence[Record], measured: Sequence[Record], settings: Sequence[str]
+    records: Sequence[Record],
+    measured: Sequence[Record],
+    settings: Sequence[str],
+    told: Mapping[str, Mapping[str, float]],
 ) -> dict[str, Any]:
     """Say what one network costs and scores: on val of all measured trainings, on test of these."""
     finished = [record for record in records if record.status is Status.finished]
     first = (finished or records)[0]
+    times = [_mean(_latencies(r).get(setting) for r in records) for setting in settings]
+    known = [told.get(setting, {}).get(first.network) for setting in settings]
     return {
         "code": first.network,
         "short": terminal.shortened(first.network),
         "model": first.model,
         "kind": first.kind.value,
         **{name: getattr(first, name) for name in SIZES},
-        "latency": [_mean(_latencies(r).get(setting) for r in records) for setting in settings],
+        "latency": [b if a is None else a for a, b in zip(times, known, strict=True)],
         "seeds": [record.seed for record in finished],
         "val_seeds": sorted(record.seed for record in measured),
         "wall_s": round(sum(record.wall_s for record in records), 2),

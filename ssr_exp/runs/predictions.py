@@ -158,6 +158,7 @@ class Predictions(FileModel):
         sensitivities: of each segment's depth and width.
         lattice: some of its points.
         latency: the device and runtime that latencies are of.
+        latencies: of trained networks there, in ms, by code: measured if they were, else predicted.
         max_drop: what the search's answer may lose of the score, in its unit.
         seen: finished records that were there; the surrogate may have learned from fewer.
         cost: that the search trades for the score: one of `AXES`, or `latency_ms`.
@@ -189,6 +190,7 @@ class Predictions(FileModel):
     promises: tuple[Promised, ...] = ()
     evaluation: Evaluation | None = None
     val_warnings: tuple[str, ...] = ()
+    latencies: dict[Code, float] = Field(default_factory=dict)
 
     @classmethod
     def upgraded(cls, fields: dict[str, Any]) -> dict[str, Any]:

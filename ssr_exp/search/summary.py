@@ -72,6 +72,7 @@ def summarise(
         confidence=None if book is None else belief.confidence,
         promises=_promises(belief),
         evaluation=_evaluation(belief),
+        latencies=_latencies(belief),
     )
 
 
@@ -86,6 +87,15 @@ def _promises(belief: Belief) -> tuple[Promised, ...]:
         )
         for architecture, one in belief.promises.items()
     )
+
+
+def _latencies(belief: Belief) -> dict[str, float]:
+    """Tell the latency of trained networks, in ms, where a device's is known."""
+    if belief.latencies is None:
+        return {}
+    space, networks = belief.history.space, belief.history.networks
+    times = belief.latencies.ms(cost.encode(space.plan, networks)).tolist()
+    return {space.code(a): round(ms, 6) for a, ms in zip(networks, times, strict=True)}
 
 
 def _evaluation(belief: Belief) -> Evaluation:

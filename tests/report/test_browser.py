@@ -416,6 +416,36 @@ def test_what_is_not_trained_is_as_likely_as_its_own_promise_says(
     assert "Predicted to be enough" not in words
 
 
+def test_a_search_by_latency_is_shown_by_what_it_measured_though_no_record_says_it(
+    written: Any, opened: Any, records: list[Record], sure: Predictions
+) -> None:
+    untimed = [one.model_copy(update={"latencies": None}) for one in records]
+    times = {code(*row[:2]): row[2] / 1e6 for row in ROWS}
+    more = {"cost": "latency_ms", "caps": {"latency_ms": 0.07}, "latencies": times}
+    sheet = opened(written(untimed, sure.model_copy(update=more)))
+    words = sheet.locator("#take").inner_text()
+    assert sheet.locator("#axis").input_value() == "latency0"
+    assert "Caps of the search: ms, onnxruntime at most 0.07 ms" in words
+    assert SHALLOW not in words  # it takes 0.075 ms
+    assert "0.075" in sheet.locator(f"#networks tr:has-text('{SHALLOW}')").inner_text()
+    earlier = sure.model_copy(update=more | {"caps": {}, "latencies": {}})  # nobody knows
+    sheet = opened(written(untimed, earlier))
+    assert sheet.locator("#axis").input_value() == "params"
+    assert SHALLOW in sheet.locator("#take").inner_text()
+    sheet.select_option("#axis", "latency0")
+    assert "No trained network" in sheet.locator("#take").inner_text()
+
+
+def test_the_link_past_the_head_keeps_what_was_chosen(written: Any, opened: Any) -> None:
+    sheet = opened(written())
+    sheet.select_option("#scale", "value")
+    sheet.keyboard.press("Tab")
+    sheet.locator(".skip").focus()
+    sheet.keyboard.press("Enter")
+    assert sheet.evaluate("document.activeElement.id") == "content"
+    assert sheet.locator("#scale").input_value() == "value" and "#content" not in sheet.url
+
+
 def test_without_an_answer_none_is_shown(written: Any, opened: Any) -> None:
     assert opened(written()).locator("#answer").is_hidden()
 

@@ -100,6 +100,7 @@ byId("cap").addEventListener("change", () => changed("settled"));
 byId("controls").addEventListener("submit", (event) => event.preventDefault());
 whenChanged("study tab axis scale metric colour pins settled", remember);
 addEventListener("hashchange", () => location.reload()); // another address was typed
+document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); byId("content").focus(); });
 
 byId("footer").textContent = `ssr_exp ${DATA.version}. Ctrl and the wheel zoom the chart, dragging moves it. Charts: Apache ECharts.`;
 if (DATA.studies.length) {

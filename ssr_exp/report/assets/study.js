@@ -76,7 +76,9 @@ const axis = () => axisNamed(state.axis) || axisNamed(usualAxis()) || axes()[0];
 // What is traded where nobody chose: the cost of the study's search.
 function usualAxis() {
   const told = study().predictions;
-  return told && told.cost === "latency_ms" ? `latency${study().settings.indexOf(told.latency)}` : told?.cost;
+  const id = told && told.cost === "latency_ms" ? `latency${study().settings.indexOf(told.latency)}` : told?.cost;
+  const one = axisNamed(id);
+  return one && study().networks.some((n) => isNumber(one.of(n))) ? id : "params"; // a search of an earlier version
 }
 
 // What a network scores: mean, standard deviation over its trainings, and on which images.

@@ -35,12 +35,13 @@ function isPromised(network) {
   return network.kind === "baseline" || sure <= 0.5 || share >= sure;
 }
 
-const CAPS = { params: "parameters", macs: "MACs", gemms: "GeMMs" };
-const caps = () => Object.entries(study().predictions?.caps ?? {}).filter(([name]) => CAPS[name]);
-const isWithinCaps = (network) => caps().every(([name, most]) => network[name] <= most * (1 + 1e-9));
+// A network whose latency nobody knows is not within a cap on it.
+const capAxis = (name) => axisNamed(name === "latency_ms" ? `latency${study().settings.indexOf(study().predictions.latency)}` : name);
+const caps = () => Object.entries(study().predictions?.caps ?? {}).map(([name, most]) => [capAxis(name), most]).filter(([one]) => one);
+const isWithinCaps = (network) => caps().every(([one, most]) => isNumber(one.of(network)) && one.of(network) <= most * (1 + 1e-9));
 
 function capsNote() {
-  const words = caps().map(([name, most]) => `${CAPS[name]} at most ${whole.format(Math.floor(most))} (${percent(most / study().baseline[name])} of the baseline's)`);
+  const words = caps().map(([one, most]) => `${one.name} at most ${one.write(one.title ? most : Math.floor(most))}${one.full ? ` (${percent(most / one.full)} of the baseline's)` : ""}`);
   return words.length ? element("p", { class: "note", text: `Caps of the search: ${words.join(", ")}.` }) : null;
 }
 
@@ -133,9 +134,10 @@ function found(title, network, score) {
   if (!network) return element("div");
   const one = axis();
   const value = one.of(network);
+  const costs = isNumber(value) ? `${one.name}: ${one.write(value)}${one.full ? `, ${percent(value / one.full)} of the baseline's` : ""}` : `${one.name}: not known`;
   const words = study().train.replace(/(network=|enqueue\(')CODE/, (_, before) => before + network.code);
   return element("div", { class: "found" }, element("h3", { text: title }), element("div", { class: "code", text: network.code }),
-    element("div", { text: `${one.name}: ${one.write(value)}${one.full ? `, ${percent(value / one.full)} of the baseline's` : ""}` }),
+    element("div", { text: costs }),
     element("div", { text: score }), drawing(network),
     element("div", { class: "actions" }, copyButton(network.code), ...(network.expected ? [copyButton(words, "Copy what trains it")] : []),
       element("button", { type: "button", class: "link", "data-pin": network.key, text: pinWord(network.key), onclick: () => pin(network) })));
