@@ -187,6 +187,7 @@ class Ending:
         for member in every:  # what the search trained with that seed is tested, and a finalist's
             if (record := member.record()) is not None and record.origin != FINALIST:
                 self.remember(record.network, record.seed)
+        self.command.use(every)
         self.command.display.title, self.command.display.total = "finalists", 0
         self.command.train([member for some in members.values() for member in some])
         return members

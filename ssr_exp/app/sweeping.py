@@ -26,7 +26,7 @@ from ssr_exp.config import Config
 from ssr_exp.datasets import reading
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.report import page, trade_offs
-from ssr_exp.runs import study_names
+from ssr_exp.runs import removal, study_names
 from ssr_exp.runs.store import Store
 from ssr_exp.runs.study_names import Command
 from ssr_exp.training import run, sweep
@@ -56,6 +56,7 @@ class LaunchingCommand:
             SystemExit: with a message, if the command cannot be met, or a run failed.
         """
         self.asked: dict[Path, Member] = {}
+        self.used: set[Path] = set()
         self.display = SweepDisplay(moves=self._is_ours)
         try:
             with signals.command(self._done):
@@ -87,6 +88,13 @@ class LaunchingCommand:
         """
         self.asked |= {member.folder: member for member in members}
         return self.launches.train(members)
+
+    def use(self, members: Iterable[Member]) -> None:
+        """Keep others from removing the studies of runs until this command has ended."""
+        for member in members:
+            if (study := member.folder.parents[1]) not in self.used:
+                self.line.uses.enter_context(removal.using(member.store, study.name))
+                self.used.add(study)
 
     def _done(self) -> tuple[int, int, str]:
         """Say how many of the networks that were asked for so far are done, and what shows them."""

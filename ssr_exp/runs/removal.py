@@ -172,17 +172,15 @@ def remove_weights(store: Store, study: str) -> Removed:
 
 def started_from(store: Store) -> set[Path]:
     """List the folders whose networks the runs of a store start from, or learn from."""
-    folders = set()
-    for study in sorted(path for path in store.root.glob("*/") if not path.name.startswith(".")):
-        path = next(study.glob(f"*/seed*/{CONFIG_FILE}"), None)
-        asked = {} if path is None else files.read_or_empty(path)
+    named: set[str] = set()
+    for path in store.root.glob(f"[!.]*/*/seed*/{CONFIG_FILE}"):
+        asked = files.read_or_empty(path)
         recipe = asked.get("recipe")
         teacher = recipe.get("distill") if isinstance(recipe, dict) else None
-        for named in (asked.get("checkpoint"), teacher):
-            if isinstance(named, str) and named:
-                path = Path(named).expanduser()  # relative to where the command was typed:
-                folders |= {(base / path).resolve() for base in (Path(), store.root.parent)}
-    return folders
+        named |= {one for one in (asked.get("checkpoint"), teacher) if isinstance(one, str)}
+    # Relative to where the command was typed, which is not known: here, or above the runs.
+    bases = (Path(), *store.root.absolute().parents)
+    return {(base / Path(one).expanduser()).resolve() for one in named - {""} for base in bases}
 
 
 def left_aside(store: Store) -> int:

@@ -35,6 +35,7 @@ class World:
     trained: dict[tuple[str, int], Record] = field(default_factory=dict)
     launched: list[tuple[str, int]] = field(default_factory=list)
     stop_after: int | None = None
+    kept: list[tuple[str, int]] = field(default_factory=list)  # from being removed by others
     display: Any = field(default_factory=SimpleNamespace)
 
     def compose(self, words: Sequence[str]) -> Any:
@@ -49,7 +50,11 @@ class World:
 
         return [member(words) for words in jobs]
 
+    def use(self, members: Sequence[Any]) -> None:
+        self.kept += [member.key for member in members]
+
     def train(self, members: Sequence[Any]) -> dict[str, object]:
+        assert {member.key for member in members} <= {*self.kept}
         for member in members:
             if member.key in self.trained:
                 continue

@@ -220,7 +220,10 @@ def test_weights_are_removed_but_those_that_something_goes_on_from(
     store.write(best, make_record(study=STUDY, network="d1_w2"))
     (best / "weights.pt").write_bytes(WEIGHTS)
     student = leave("d1_w1", study="student")
-    store.write_text(student / "config.json", f'{{"checkpoint": "{teacher}"}}')
+    above = store.root.absolute().parents[1]  # where its command was typed
+    named = teacher.absolute().relative_to(above)
+    store.write_text(student / "config.json", f'{{"recipe": {{"distill": "{named}"}}}}')
+    store.write_text(leave("d1_w0", study="student") / "config.json", '{"checkpoint": "x"}')
     assert list(removal.weights(store, STUDY)) == [gone]
     removed = removal.remove_weights(store, STUDY)
     assert (removed.runs, removed.freed, removed.used) == ([gone], len(WEIGHTS), [])

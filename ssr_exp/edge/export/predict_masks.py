@@ -16,6 +16,7 @@ Needs Python 3.9, Pillow 10.1, NumPy and what runs the file: onnxruntime, execut
 from __future__ import annotations
 
 import argparse
+import functools
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -155,11 +156,20 @@ def truth_of_file(file: Path, about: dict[str, Any], options: argparse.Namespace
     path = file.absolute()
     folders = (folder for _, folder in folders_of_truth(file, options))
     for folder in (folder for folder in folders if folder.is_dir()):
-        for other in sorted(folder.iterdir()):
-            is_named = file.stem in (other.stem, ADDED.sub("", other.stem))
-            if is_named and other.absolute() != path:
+        for other in masks_in(folder).get(file.stem, ()):
+            if other.absolute() != path:
                 return file, other
     return None
+
+
+@functools.cache
+def masks_in(folder: Path) -> dict[str, list[Path]]:
+    """List the files of a folder by the names that their images may have."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        for stem in {path.stem, ADDED.sub("", path.stem)}:
+            found.setdefault(stem, []).append(path)
+    return found
 
 
 def folders_of_truth(file: Path, options: argparse.Namespace) -> list[tuple[Path, Path]]:
@@ -196,7 +206,7 @@ def compared(mask: Any, truth: tuple[Path, Path], about: dict[str, Any]) -> Any:
         classes[values == int(value)] = place
     if (classes < 0).any():
         raise ValueError(f"{path} holds {values[classes < 0][0]}, which is no class")
-    if classes.shape != mask.shape:
+    if classes.shape != mask.shape or how.crop_share < 1:
         picture = Image.fromarray(classes.astype(np.int32))
         nearest = Image.Resampling.NEAREST
         classes = np.asarray(fitted(picture, how.size, how, nearest, beside=NOWHERE))

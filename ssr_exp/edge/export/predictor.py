@@ -14,6 +14,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -167,14 +168,21 @@ class Predictor:
         finally:
             del sys.modules[loader.name]
 
-    def images(self, files: Sequence[Path]) -> Tensor:
+    def images(self, files: Sequence[Path], *, are_cropped: bool = False) -> Tensor:
         """Read image files as the network takes them.
+
+        Args:
+            files: of the images.
+            are_cropped: whether they hold what `crop_share` keeps, and no more.
 
         Raises:
             SsrError: if one cannot be read.
         """
+        about = self._script.ABOUT
+        if are_cropped:
+            about = about | {"preprocessing": about["preprocessing"] | {"crop_share": 1.0}}
         try:
-            return torch.from_numpy(self._script.tensor(files, self._script.ABOUT))
+            return torch.from_numpy(self._script.tensor(files, about))
         except Exception as error:  # of a damaged file, Pillow may raise anything
             raise SsrError(
                 f"an image by which the export is verified cannot be read ({cause(error)}): "
@@ -188,7 +196,9 @@ class Predictor:
 
     def originals(self, part: Samples, aside: Path) -> Originals:
         """Find the image files of a part; one that has none gets them: PNG, of its pixels."""
-        return Originals(part.files or tuple(_written(part, aside)), self.images)
+        if part.files:
+            return Originals(part.files, self.images)
+        return Originals(tuple(_written(part, aside)), partial(self.images, are_cropped=True))
 
 
 def _written(part: Samples, folder: Path) -> Iterator[Path]:

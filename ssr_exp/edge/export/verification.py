@@ -7,7 +7,7 @@ the `predict.py` that is shipped with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,11 @@ class Samples:
             return part
         mean, std = (torch.tensor(v)[None, :, None, None] for v in (self.mean, self.std))
         return (part.float() / 255 - mean) / std
+
+    def spread(self, count: int) -> Samples:
+        """Keep at most `count` images from all over the part: those of a folder lie by class."""
+        at = torch.linspace(0, len(self) - 1, min(count, len(self))).round().long()
+        return replace(self, images=self.images[at], files=())
 
 
 @dataclass(frozen=True, eq=False)

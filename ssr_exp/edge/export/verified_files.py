@@ -84,10 +84,11 @@ class Work:
         )
 
     def images(self, count: int) -> Any:
-        """Take inputs of val as files take them."""
-        if self.request.uint8_input and isinstance(self.val, Samples):
-            return self.val.images[:count]
-        return self.val.batch(0, count)
+        """Take inputs from all over val as files take them."""
+        val = self.val.spread(count) if isinstance(self.val, Samples) else self.val
+        if self.request.uint8_input and isinstance(val, Samples):
+            return val.images
+        return val.batch(0, count)
 
 
 def write(work: Work) -> tuple[list[ExportedFile], list[str]]:

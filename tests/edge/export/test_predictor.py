@@ -10,7 +10,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -178,9 +178,10 @@ def test_it_reads_like_training(tmp_path: Path, channels: int, fit: str, takes_b
 
 
 def test_images_without_files_are_verified_by_files_of_their_pixels(tmp_path: Path) -> None:
-    for channels in (1, 3):
+    for channels, share in ((1, 1.0), (3, 1.0), (3, 0.5)):  # the pixels are cropped already
         how = Preprocessing(channels, (4, 6), mean=HOW.mean[:channels], std=HOW.std[:channels])
-        (folder := tmp_path / str(channels)).mkdir()
+        how = replace(how, fit="crop", crop_share=share)
+        (folder := tmp_path / f"{channels}-{share}").mkdir()
         predictor = Predictor(script(folder, how))
         pixels = torch.randint(0, 256, (3, channels, 4, 6), dtype=torch.uint8)
         part = Samples("val", pixels, mean=how.mean, std=how.std)
@@ -601,6 +602,16 @@ def test_a_mask_of_a_part_of_the_centre_lies_there_again(
     assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (side, side)
     assert (rows.mean(), columns.mean()) == ((h - 1) / 2, (w - 1) / 2)
     assert (back == 1).sum() == side**2
+
+
+def test_a_mask_is_cropped_as_its_image_even_where_that_has_the_size(tmp_path: Path) -> None:
+    how = Preprocessing(1, (8, 8), fit="crop", crop_share=0.5)
+    about = {"labels": ["a", "b"], "preprocessing": asdict(how), "numbers": {0: 0, 1: 1, 255: 255}}
+    truth = np.zeros((8, 8), np.uint8)
+    truth[2:6, 2:6] = 1  # what is left of it
+    Image.fromarray(truth).save(path := tmp_path / "mask.png")
+    counts = predict_masks.compared(np.ones((8, 8), np.uint8), (path, path), about)
+    assert counts.tolist() == [[0, 0], [0, 64]]
 
 
 def test_mean_iou_is_that_of_the_training(tmp_path: Path) -> None:

@@ -88,6 +88,16 @@ def test_pixels_are_normalised_a_batch_at_a_time() -> None:
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize(
+    ("count", "kept"), [(1, [0]), (2, [0, 9]), (4, [0, 3, 6, 9]), (99, [*range(10)])]
+)
+def test_few_images_are_of_all_of_a_part_whose_classes_follow_each_other(
+    count: int, kept: list[int]
+) -> None:
+    part = Samples("val", torch.arange(10).reshape(10, 1, 1, 1)).spread(count)
+    assert part.images.flatten().tolist() == kept
+
+
 def test_a_runtime_may_use_its_memory_again() -> None:
     memory = torch.empty(1, 3)
 
