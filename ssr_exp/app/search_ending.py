@@ -72,7 +72,8 @@ class Ending:
         return self._as_searched(answers[0])
 
     def _finalists(self, answers: Sequence[Architecture]) -> list[Record]:
-        tried = [a for a in answers[: self.conf.finalists.count] if a != self.study.plan.baseline]
+        smaller = [a for a in answers if a != self.study.plan.baseline]
+        tried = smaller[: self.conf.finalists.count]
         named = answer.contenders(self.belief, self.conf, tried) + self._family(answers[0])
         if not tried:
             self._say_that_none_is_promised()

@@ -118,8 +118,8 @@ class Sample(FileModel):
 
     `size` is the number of all points; `low` and `high` bound the 80 % interval that a training's
     outcome is expected in; `latency_ms` is there where a device's latency is known. `drop` and
-    `drop_sigma` are what a `Promised` says of trained networks; None where a loss is predicted, or
-    of an earlier version.
+    `drop_sigma` are what a `Promised` says of trained networks, but for the baseline, whose drop is
+    certain only there; None where a loss is predicted, or of an earlier version.
     """
 
     size: Annotated[int, Field(ge=0)]

@@ -21,7 +21,7 @@ NEXT = (
 
 def is_kept(drop: float, allowed: float) -> bool:
     """Say whether a drop is no more than is allowed, but for what floating point makes of it."""
-    return drop <= allowed + 1e-9 * max(1.0, abs(allowed))
+    return drop <= allowed + max(1e-9 * abs(allowed), 1e-12)  # of errors far below 1, too
 
 
 STATES = {True: "kept on test", False: "broken on test", None: "not tested"}

@@ -20,6 +20,7 @@ from ssr_exp.runs import verdict
 from ssr_exp.runs.record import Record
 from ssr_exp.search import costs, lattice_sample, refuted
 from ssr_exp.search.belief import Belief
+from ssr_exp.search.caps import RELATIVE
 from ssr_exp.search.outcome import EVEN
 
 log = logging.getLogger(__name__)
@@ -44,13 +45,14 @@ class Contender:
 
 
 def good_enough(belief: Belief) -> list[Architecture]:
-    """List the trained networks that are good enough, the cheapest first.
+    """List the trained networks that are good enough, the cheapest first, the baseline last.
 
     The measured score lies within `max_drop` of the baseline's (means over seeds), and so does the
     predicted one, which does not fall for one lucky seed, and with a probability of the confidence
-    (see `ssr_exp.search.promise`). The baseline always is good enough. Without any other one, at
-    even odds and below the measured score decides; above, where the baseline breaks a cap, the
-    likeliest network of those that are good enough at even odds.
+    (see `ssr_exp.search.promise`). The baseline always is good enough, and all others
+    are cheaper, but where it breaks a cap: then what keeps to them comes first at any cost. Without
+    any other one, at even odds and below the measured score decides; above, where the baseline
+    breaks a cap, the likeliest network of those that are good enough at even odds.
     """
     score, scores = belief.score, belief.history.scores()
     baseline = belief.history.space.plan.baseline
@@ -61,7 +63,8 @@ def good_enough(belief: Belief) -> list[Architecture]:
         enough = looks_good_enough(belief)
     elif not enough and breaks_a_cap(belief, baseline):
         enough = [one] if (one := likeliest(belief)) is not None else []
-    return sorted([*enough, baseline], key=lambda a: (log_costs[a], -score.sign * scores[a], a))
+    enough.sort(key=lambda a: (log_costs[a], -score.sign * scores[a], a))
+    return [*enough, baseline]
 
 
 def likeliest(
@@ -88,9 +91,16 @@ def looks_good_enough(belief: Belief) -> list[Architecture]:
 
 
 def _smaller(belief: Belief) -> list[Architecture]:
-    """List the trained networks within the caps, but for the baseline."""
-    within = zip(belief.networks, belief.state.within.tolist(), strict=False)  # then pending ones
-    return [a for a, keeps in within if keeps and a != belief.history.space.plan.baseline]
+    """List the trained networks within the caps that are cheaper than the baseline.
+
+    Where that breaks a cap, also those that cost as much or more: it cannot be the answer.
+    """
+    baseline, state = belief.history.space.plan.baseline, belief.state
+    limit = math.inf
+    if not breaks_a_cap(belief, baseline):
+        limit = float(state.log_costs[belief.networks.index(baseline)]) - RELATIVE
+    rows = zip(belief.networks, state.within.tolist(), state.log_costs.tolist(), strict=False)
+    return [a for a, keeps, price in rows if keeps and price < limit and a != baseline]
 
 
 def breaks_a_cap(belief: Belief, architecture: Architecture) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from ssr_exp.search.caps import (
     check_exact_caps,
     check_latency_cap,
     keeps_exact_caps,
+    log_limit,
     max_drop,
     read_caps,
 )
@@ -93,7 +95,8 @@ class Belief:
     def expected_drops(self, points: cost.Points) -> tuple[Tensor, Tensor] | None:
         """Return what `m` points are expected to lose, and the standard deviation of that, as `m`.
 
-        Of trained networks it is what `promises` say. None where a loss is predicted.
+        Of trained networks it is what `promises` say, but for the baseline: it is predicted like
+        any other point here, and certain there. None where a loss is predicted.
         """
         if not self.predicts_score:
             return None
@@ -152,6 +155,8 @@ class Belief:
         architectures = [*history.networks, *waiting]
         believed, taken = fitted.believe(history.features(waiting)), [*architectures, *excluded]
         candidates = _candidates(space, believed, price, architectures, taken, conf.seed)
+        if not bool(candidates.within.any()):
+            candidates = _with_fastest(candidates, history, caps, latencies, conf.seed)
         if not bool(candidates.within.any()):
             _refuse_caps(history, caps, latencies)
         outcomes, _ = fitted.predict(history.features(architectures))
@@ -217,7 +222,7 @@ def _price(
     def price(points: cost.Points) -> tuple[Tensor, Tensor]:
         keeps, prices = keeps_exact_caps(history.space, caps, points), log_cost(points)
         if cap is not None:
-            keeps &= (prices if log_time is log_cost else log_time(points)).exp() <= cap
+            keeps &= (prices if log_time is log_cost else log_time(points)) <= log_limit(cap)
         return prices, keeps
 
     return price
@@ -235,6 +240,20 @@ def _candidates(
     if space.is_enumerable:
         return Candidates.from_lattice(space, fitted, price, taken=taken)
     return lattice_sample.draw(space, fitted, price, trained=trained, taken=taken, seed=seed)
+
+
+def _with_fastest(
+    candidates: Candidates,
+    history: History,
+    caps: dict[str, float],
+    latencies: Latencies | None,
+    seed: int,
+) -> Candidates:
+    """Look for what keeps to a cap on latency where no point of a sample does."""
+    if candidates.sample is None or "latency_ms" not in caps:
+        return candidates
+    log_time = costs.price(CostAxis.latency_ms, history, latencies)
+    return lattice_sample.with_fastest(candidates, log_time, np.random.default_rng(seed))
 
 
 def _refuse_caps(history: History, caps: dict[str, float], latencies: Latencies | None) -> NoReturn:

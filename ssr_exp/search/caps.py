@@ -36,6 +36,7 @@ WORDS = {
     "latency_ms": "ms",
     "drop": "the score's unit",
 }
+RELATIVE = 1e-9  # of a cost that is measured or predicted: what floating point makes of it
 NUMBER = re.compile(r"(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*(%?)")
 
 
@@ -91,6 +92,15 @@ def keeps_exact_caps(space: Space, caps: dict[str, float], points: Points) -> Te
     return kept
 
 
+def log_limit(cap: float) -> float:
+    """Return what the natural logarithm of a latency may be under a cap, in ms.
+
+    A little more than the cap's, so that a network which takes all of it keeps to it, as the
+    baseline does to 100 %, whatever floating point makes of them.
+    """
+    return math.log(cap) + RELATIVE
+
+
 def check_exact_caps(space: Space, caps: dict[str, float]) -> None:
     """Refuse an exact cap that no network keeps to.
 
@@ -117,18 +127,18 @@ def check_latency_cap(space: Space, cap: float, price: Callable[[Points], Tensor
         SsrError: names the fastest network.
     """
     if space.is_enumerable:
-        (times,) = space.evaluate(lambda points: [price(points).exp()])
+        (times,) = space.evaluate(lambda points: [price(points)])
         (fastest,), least = space.architectures([int(times.argmin())]), float(times.min())
     else:
         point = lattice_sample.fastest(space, price)[:1]
-        (fastest,), least = cost.decode(space.plan, point), float(price(point).exp())
-    if least > cap:
+        (fastest,), least = cost.decode(space.plan, point), float(price(point))
+    if least > log_limit(cap):
         keeps, which = "keeps", "of the lattice"
         if not space.is_enumerable:
             keeps, which = "was found that keeps", "that was found"
         raise SsrError(
             f"no network {keeps} to cap.latency_ms={cap:.4g}: the fastest {which}, "
-            f"{space.code(fastest)}, takes about {least:.3g} ms; type a larger cap."
+            f"{space.code(fastest)}, takes about {math.exp(least):.3g} ms; type a larger cap."
         )
 
 

@@ -57,8 +57,9 @@ def decide(
     """Choose the cheapest network that kept its promise on test; else what is to be tested next.
 
     Of those that kept it, the ones that are promised now come first: the confidence may be another
-    one than when they were tested. Where all lost too much and nothing else is good enough, the
-    one of them that lost least.
+    one than when they were tested. Where all that were tested lost too much, and what would be
+    tested next is one of them, the one that lost least. What was tested under larger caps, and
+    does not keep to those of now, is none of them.
 
     Args:
         belief: what is believed without the finalists.
@@ -70,11 +71,12 @@ def decide(
     enough, baseline = answer.good_enough(belief), belief.history.space.plan.baseline
     prices = dict(zip(belief.networks, belief.state.log_costs.tolist(), strict=False))
     drops = {a: drop for a, drop in drops.items() if a in prices}  # others were only compared
-    kept = [a for a, drop in drops.items() if verdict.is_kept(drop, belief.drop)]
+    tested = [a for a in drops if not answer.breaks_a_cap(belief, a)]
+    kept = [a for a in tested if verdict.is_kept(drops[a], belief.drop)]
     if kept:
         network = min(kept, key=lambda a: (a not in promised, prices[a], drops[a], a))
-    elif enough[0] in drops:
-        network = min(drops, key=lambda a: (drops[a], a))
+    elif enough[0] in tested:
+        network = min(tested, key=lambda a: (drops[a], a))
     else:
         network = enough[0]
     lost = drops.get(network, math.inf)

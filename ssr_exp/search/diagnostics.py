@@ -13,6 +13,7 @@ from ssr_exp.rescaling import cost
 from ssr_exp.runs.predictions import DIGITS, WITHIN_80, LeftOut, Look, Sensitivity
 from ssr_exp.runs.score import ACCURACY, Score
 from ssr_exp.search.belief import Belief
+from ssr_exp.search.outcome import are_alike
 from ssr_exp.search.proposals.acquisition import Front
 from ssr_exp.search.space import Space
 
@@ -41,7 +42,7 @@ def look(belief: Belief, number: int = 0) -> Look:
         hypervolume=_hypervolume(belief),
     )
     spread = float(Y.std(correction=0))
-    is_flat = spread < 1e-9 or float(belief.candidates.mean.std()) < FLAT * spread
+    is_flat = are_alike(Y) or float(belief.candidates.mean.std()) < FLAT * spread
     said = warnings(one, is_flat=is_flat, outcome=belief.scale.outcome)
     return one.model_copy(update={"warnings": said})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,14 +73,18 @@ class Evidence:
         return [r for name in shorter for r in self.store.records(name)] + self._short
 
     def pending(self) -> set[str]:
-        """Name the networks that another process trains, or that a running search has planned."""
+        """Name the networks that another process trains, or that a running search has planned.
+
+        But for those that failed or diverged there: nothing comes of them, unless it tries again.
+        """
         busy = {
             self.store.network(path.parent)
             for path in self.store.study_folder(self.study).glob(f"*/seed*/{LOCK_FILE}")
             if self.store.is_busy(path.parent)
         }
         running = [o for o in rounds.others(self.book) if self.store.is_busy(o.folder)]
-        return busy.union(*map(_networks, running))
+        broken = {(r.network, r.seed) for r in self.records if not r.is_measured}
+        return busy.union(*(_awaited(book, broken) for book in running))
 
     def strangers(self) -> str:
         """Say which other studies of this model and data set there are, and how they differ."""
@@ -189,12 +193,14 @@ class Evidence:
         )
 
 
-def _networks(book: Notebook) -> set[str]:
+def _awaited(book: Notebook, broken: Collection[tuple[str, int]]) -> set[str]:
+    """Name what a search has planned, but for what broke: networks, each with a seed."""
     try:
-        return book.networks()
+        plans = book.read()
     except SsrError as error:
         log.warning("%s", error)
         return set()
+    return {n for plan in plans for n in plan.networks if (n, plan.seed) not in broken}
 
 
 def _result(record: Record) -> tuple[object, ...]:

@@ -139,6 +139,14 @@ def with_cheapest(
     return candidates.joined(LocalSearch(candidates.space, judge, rank, draw).climb(starts))
 
 
+def with_fastest(
+    candidates: Candidates, log_time: Callable[[Points], Tensor], draw: np.random.Generator
+) -> Candidates:
+    """Add to a sample the points that take least time, and then the front if any keeps the caps."""
+    candidates = candidates.joined(fastest(candidates.space, log_time))
+    return with_front_within(candidates, draw) if candidates.within.any() else candidates
+
+
 def fastest(space: Space, log_cost: Callable[[Points], Tensor]) -> Points:
     """Climb to the points of a lattice that cost least, the cheapest first."""
 

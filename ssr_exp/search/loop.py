@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from ssr_exp.runs.store import is_done
 from ssr_exp.search import budget, costs, history, printing, summary, too_few
 from ssr_exp.search.attempts import Attempts, Train
 from ssr_exp.search.belief import Belief
-from ssr_exp.search.caps import check_latency_cap, read_caps
+from ssr_exp.search.caps import check_latency_cap, log_limit, read_caps
 from ssr_exp.search.costs import Latencies
 from ssr_exp.search.evidence import Evidence
 from ssr_exp.search.history import History
@@ -127,7 +128,7 @@ class Search:
     def val_warnings(self) -> ValWarnings:
         """What is said of the images that networks are compared by."""
         baseline = self.space.code(self.space.plan.baseline)
-        return ValWarnings(self.val, self.conf.objective, baseline)
+        return ValWarnings(self.val, self.conf.objective, self.conf.cap, baseline)
 
     def next_number(self) -> int:
         """Number the next round."""
@@ -207,8 +208,9 @@ class Search:
             picks = self.next_batch(belief, number, count=count, at=at)
         costs.measure_new(self.latencies, self._architectures(picks))
         times = {} if self.latencies is None else self.latencies.measured()
-        cap = belief.caps.get("latency_ms", math.inf)
-        return belief, [p for p in picks if times.get(self.space.parse(p.network), 0.0) <= cap]
+        limit = log_limit(belief.caps.get("latency_ms", math.inf))
+        slow = {a for a, ms in times.items() if math.log(ms) > limit}
+        return belief, [p for p in picks if self.space.parse(p.network) not in slow]
 
     def _architectures(self, picks: Iterable[Planned]) -> list[Architecture]:
         return [self.space.parse(pick.network) for pick in picks]
@@ -320,11 +322,26 @@ class Search:
             return [] if baseline in trained else [self.space.code(baseline)]
         both = {*trained, *self.first}
         if len(both) < FEWEST:
-            raise SsrError(
-                f"the surrogate needs {FEWEST} networks to begin with, and these are "
-                f"{len(both)}: type modifiers=sentinel_all."
-            )
+            self._refuse_too_few(len(both))
         return [self.space.code(a) for a in self.first if a not in trained]
+
+    def _refuse_too_few(self, count: int) -> NoReturn:
+        """Say that the first networks are too few, and what gives more.
+
+        Raises:
+            SsrError: always.
+        """
+        size, steps = self.space.lattice.size, self.conf.segment.width_steps
+        is_all = self.conf.modifiers.kind == "sentinel_all"
+        these = f"these are {count}"
+        remedy = f"modifiers={'random' if is_all else 'sentinel_all'}"
+        if size < FEWEST:
+            these = f"the lattice is too small, it has {size}"
+            wider = f"segment.width_steps={2 * steps} or more"
+            remedy = f"{wider}, or a smaller segment.multiple, for more widths"
+        raise SsrError(
+            f"the surrogate needs {FEWEST} networks to begin with, and {these}: type {remedy}."
+        )
 
     def _check_latency(self) -> None:
         """Refuse to begin what needs latencies that nobody measured, or a cap that none keeps."""

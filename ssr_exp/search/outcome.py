@@ -17,6 +17,7 @@ from ssr_exp.runs.score import ACCURACY, Score
 # finite on a logit scale: with few images in val that is common, and says little. Of accuracies
 # 0.25 points.
 MARGIN = 0.0025
+ROUNDING = 1e-12  # of values, as a share of their size: what floating point makes of equal ones
 EVEN = verdict.EVEN  # confidence: what looks good enough is
 NEEDED_BOUNDS = {Scale.logit: 2, Scale.log_error: 2, Scale.log: 1, Scale.identity: 0}
 
@@ -99,6 +100,11 @@ class OutcomeScale:
     def _towards_bound(self) -> int:
         """Say whether larger distances from the single bound are better: 1, else -1."""
         return self.outcome.sign * (1 if math.isfinite(self.outcome.limits[0]) else -1)
+
+
+def are_alike(values: Tensor) -> bool:
+    """Say whether outcomes, any shape, are equal, but for what floating point makes of them."""
+    return float(values.max() - values.min()) <= ROUNDING * float(values.abs().max())
 
 
 def resolved(outcome: Score, kind: Scale) -> Scale:

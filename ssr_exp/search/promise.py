@@ -22,7 +22,7 @@ from ssr_exp.config import Scale, SearchConfig
 from ssr_exp.runs.predictions import WITHIN_80
 from ssr_exp.runs.score import Score
 from ssr_exp.search.history import History
-from ssr_exp.search.outcome import EVEN, OutcomeScale
+from ssr_exp.search.outcome import EVEN, ROUNDING, OutcomeScale
 from ssr_exp.search.resolution import ValSet
 from ssr_exp.search.surrogate import Surrogate
 
@@ -57,8 +57,12 @@ class Promise:
         return terminal.likely(self.probability)
 
     def stated(self, *, allowed: float, confidence: float) -> dict[str, float]:
-        """Write it as plain data, beside what may be lost and the confidence asked for."""
-        numbers = {key: round(value, 6) for key, value in asdict(self).items()}
+        """Write it as plain data, beside what may be lost and the confidence asked for.
+
+        Drops are rounded to six digits that count: those of a small error are far below 1.
+        """
+        numbers = {key: float(f"{value:.6g}") for key, value in asdict(self).items()}
+        numbers["probability"] = round(self.probability, 6)
         return numbers | {"allowed": allowed, "confidence": confidence}
 
 
@@ -129,9 +133,10 @@ class Drops:
     def probabilities(self, outcomes: Outcomes) -> Float[Tensor, " m"]:
         """Return how likely each network loses at most what is allowed."""
         drop, sigma = self.expected(outcomes)
-        left = self.allowed - drop
-        certain = (left >= -1e-9).double()
-        return torch.where(sigma > 1e-9, torch.special.ndtr(left / sigma), certain)
+        left, scores = self.allowed - drop, self.scale.back(outcomes.mean).abs()
+        tiny = ROUNDING * torch.maximum(scores, scores[outcomes.baseline])
+        certain = (left >= -tiny).double()
+        return torch.where(sigma > tiny, torch.special.ndtr(left / sigma), certain)
 
     def promises(self, outcomes: Outcomes) -> list[Promise]:
         """Say what each network is expected to lose."""

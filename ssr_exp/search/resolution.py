@@ -39,7 +39,12 @@ class ValSet:
         return 100 / max(self.images, 1)
 
     def too_coarse(
-        self, drop: float, *, confidence: float = 0.5, accuracy: float | None = None
+        self,
+        drop: float,
+        *,
+        confidence: float = 0.5,
+        accuracy: float | None = None,
+        key: str = "objective.max_drop",
     ) -> list[str]:
         """Warn of an allowed drop, in points, that the images cannot tell from none.
 
@@ -50,20 +55,21 @@ class ValSet:
             drop: that is allowed.
             confidence: which the answer is to have.
             accuracy: of the baseline, in percent; None: it is not known yet.
+            key: which sets the drop.
         """
         spread = _spread(confidence, accuracy)
         tells = max(100 * FEWEST, math.sqrt(self.images) * spread) / max(self.images, 1)
         if not self.images or drop >= tells - 1e-9:
             return []
         needed = max(100 * FEWEST / drop, (spread / drop) ** 2) if drop > 0 else 0.0
-        advice = f"type objective.max_drop={math.ceil(10 * tells - 1e-9) / 10:g} or more"
+        advice = f"type {key}={math.ceil(10 * tells - 1e-9) / 10:g} or more"
         remedy = f"about {math.ceil(needed - 1e-9):,} would: {MORE}, or {advice}"
         if drop <= 0:
             remedy = f"no number of them would: {advice}"
         known = ASSUMED if accuracy is None else accuracy
         return [
             f"{self.images:,} val images ({self.point:.2g} points each) cannot tell "
-            f"objective.max_drop={drop:g} from no drop with objective.confidence={confidence:g} "
+            f"{key}={drop:g} from no drop with objective.confidence={confidence:g} "
             f"where a baseline gets {known:.3g} % right, so what is within it is partly chance; "
             f"{remedy}"
         ]

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ssr_exp.config import SurrogateConf
 from ssr_exp.search import gaussian_process, subset
+from ssr_exp.search.outcome import are_alike
 
 log = logging.getLogger(__name__)
 
@@ -240,8 +241,7 @@ def fit(
     Of more than `MOST` trainings, so many that stand for all (see `ssr_exp.search.subset`) fit the
     hyperparameters, and with these the surrogate learns from all.
     """
-    centre, spread = float(Y.mean()), float(Y.std()) if len(Y) > 1 else 0.0
-    spread = spread if spread > 1e-9 else 1.0
+    centre, spread = float(Y.mean()), 1.0 if are_alike(Y) else float(Y.std())
     y = (Y - centre) / spread
     least = max((least_noise / spread) ** 2, gaussian_process.LEAST_NOISE)
     some = subset.representative(X, MOST)
@@ -251,7 +251,7 @@ def fit(
     with settings.validate_input_scaling(False):  # it warns of outcomes that are all equal
         model = gaussian_process.build(X[some], y[some], conf, segments, least)
         try:
-            fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
+            _fit_hyperparameters(model)
         except ModelFittingError:
             log.warning("the surrogate's hyperparameters could not be fitted: priors are used.")
             model = gaussian_process.build(X[some], y[some], conf, segments, least)
@@ -259,6 +259,16 @@ def fit(
             fitted, model = model, gaussian_process.build(X, y, conf, segments, least)
             model.load_state_dict(fitted.state_dict())
     return assembled(model.eval(), X, y, centre=centre, spread=spread)
+
+
+def _fit_hyperparameters(model: SingleTaskGP) -> None:
+    """Fit by BoTorch, which begins anew at random where that fails: always at the same places.
+
+    The random numbers of whoever calls go on as if nothing had been drawn.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
 
 
 class CachedFits:

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import mean
 
-from ssr_exp.config import ObjectiveConf
+from ssr_exp.config import CapConf, ObjectiveConf
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import is_done
 from ssr_exp.search.belief import Belief
-from ssr_exp.search.caps import max_drop
+from ssr_exp.search.caps import max_drop, read_caps
 from ssr_exp.search.resolution import ValSet
 
 
@@ -23,22 +23,18 @@ class ValWarnings:
     Args:
         val: the images that networks are compared by; None: not known, and nothing is said.
         objective: what the answer may lose, and how sure it is to be.
+        cap: its drop is what the answer may lose, where that is less.
         baseline: its code.
     """
 
     val: ValSet | None
     objective: ObjectiveConf
+    cap: CapConf
     baseline: str
 
     def before(self, score: Score, records: Iterable[Record]) -> list[str]:
         """Warn before anything is trained; the baseline may have been before."""
-        if self.val is None:
-            return []
-        drop, sure = (
-            max_drop(self.objective, score, score.clamped(math.inf)),
-            self.objective.confidence,
-        )
-        return self.val.too_coarse(drop, confidence=sure, accuracy=self._accuracy(records))
+        return self._too_coarse(score, score.clamped(math.inf), self._accuracy(records))
 
     def _accuracy(self, records: Iterable[Record]) -> float | None:
         """Say how accurate the baseline is, in percent, if it was trained before."""
@@ -50,16 +46,25 @@ class ValWarnings:
         """Warn as soon as a run has ended, if it was the baseline's."""
         if record.network != self.baseline or record.score is None:
             return []
-        drop = max_drop(self.objective, record.scored_by, record.score)
-        return self._known(record.score, drop, self.objective.confidence)
+        return self._known(record.scored_by, record.score)
 
     def of_belief(self, belief: Belief) -> list[str]:
         """Warn of what is known by now."""
         value = belief.history.scores()[belief.history.space.plan.baseline]
-        return self._known(value, belief.drop, belief.confidence)
+        return self._known(belief.score, value)
 
-    def _known(self, accuracy: float, drop: float, confidence: float) -> list[str]:
+    def _known(self, score: Score, accuracy: float) -> list[str]:
         if self.val is None:
             return []
-        coarse = self.val.too_coarse(drop, confidence=confidence, accuracy=accuracy)
+        coarse = self._too_coarse(score, accuracy, accuracy)
         return [*coarse, *self.val.learnt_nothing(accuracy)]
+
+    def _too_coarse(self, score: Score, whole: float, accuracy: float | None) -> list[str]:
+        """Warn of what may be lost; shares of it are of `whole`."""
+        if self.val is None:
+            return []
+        limits = {"objective.max_drop": max_drop(self.objective, score, whole)}
+        caps = read_caps(CapConf(drop=self.cap.drop), {"drop": abs(whole)})
+        limits |= {f"cap.{name}": value for name, value in caps.items()}
+        key, sure = min(limits, key=limits.__getitem__), self.objective.confidence
+        return self.val.too_coarse(limits[key], confidence=sure, accuracy=accuracy, key=key)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from ssr_exp.config import Arm, SearchConfig
+from ssr_exp.config import Arm, CostAxis, SearchConfig
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import FINALIST, Record, n_tested
@@ -56,6 +56,34 @@ def test_the_answer_keeps_to_the_caps(known: History) -> None:
     conf = asked(objective__max_drop=30.0, cap__macs="10%")
     best = answer.good_enough(Belief.from_history(known, conf))[0]
     assert cost.count_one(known.space.plan, best).macs <= 0.1 * known.space.baseline.macs
+
+
+@unfitted
+def test_a_baseline_that_breaks_a_cap_comes_last_though_others_cost_as_much(known: History) -> None:
+    """GeMMs do not depend on widths."""
+    conf = asked(objective__max_drop=30.0, objective__cost=CostAxis.gemms, cap__params="50%")
+    *found, last = answer.good_enough(Belief.from_history(known, conf))
+    gemms = [cost.count_one(known.space.plan, a).gemms for a in found]
+    assert last == known.space.plan.baseline
+    assert gemms == sorted(gemms) and gemms[-1] == known.space.baseline.gemms
+
+
+@unfitted
+@pytest.mark.parametrize("confidence", [0.5, 0.8])
+def test_what_costs_as_much_as_the_baseline_is_no_smaller_network(
+    known: History, confidence: float
+) -> None:
+    conf = asked(objective__max_drop=30.0, objective__cost=CostAxis.gemms)
+    conf.objective.confidence = confidence
+    belief, full = Belief.from_history(known, conf), known.space.baseline.gemms
+    narrow = [a for a in known.networks if cost.count_one(known.space.plan, a).gemms == full]
+    assert len(narrow) > 1
+    for found in (answer.good_enough(belief)[:-1], answer.looks_good_enough(belief)):
+        assert found and not {*found} & {*narrow}
+    rounded = belief.state.log_costs.clone()  # as sums of latencies are, by their order
+    rounded[[belief.networks.index(a) for a in narrow if a != known.space.plan.baseline]] -= 1e-15
+    belief = replace(belief, state=replace(belief.state, log_costs=rounded))
+    assert not {*answer.looks_good_enough(belief)} & {*narrow}
 
 
 @unfitted

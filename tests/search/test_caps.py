@@ -60,6 +60,17 @@ def test_a_cap_below_the_smallest_network_says_which_that_is(small: Space) -> No
         caps.check_exact_caps(small, {"params": 10})
 
 
+def test_what_takes_all_of_a_cap_on_latency_keeps_to_it_whatever_floating_point_makes_of_it(
+    small: Space,
+) -> None:
+    for ms in (0.1 + 0.01 * n for n in range(300)):
+        time = torch.tensor(ms, dtype=torch.float64).log()
+        assert float(time) <= caps.log_limit(ms) < float(time) + 1e-8
+        caps.check_latency_cap(small, ms, lambda points, time=time: time.repeat(len(points)))
+    with pytest.raises(SsrError, match=r"takes about 3.09 ms"):
+        caps.check_latency_cap(small, 3.08, lambda points: time.repeat(len(points)))
+
+
 @pytest.mark.parametrize(
     ("conf", "words"),
     [

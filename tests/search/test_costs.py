@@ -102,6 +102,28 @@ def test_the_answer_keeps_the_cap_as_it_was_measured(
     assert taken is not None and taken.ms <= cap
 
 
+def test_a_baseline_keeps_to_a_cap_of_all_its_latency(known: History, small: Space) -> None:
+    device, baseline = Device(small), small.plan.baseline
+    for ms in (0.1 + 0.01 * n for n in range(100)):
+        device._known[baseline] = ms
+        belief = Belief.from_history(known, asked(cap__latency_ms="100%"), latencies=device)
+        assert not answer.breaks_a_cap(belief, baseline)
+
+
+def test_a_proposal_that_was_measured_to_take_all_of_the_cap_is_trained(
+    begin: Begin, small: Space, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "REVISIONS", 0)
+    device = Device(small)
+    search = capped(begin, device, "1.1")
+    world.train([small.code(a) for a in search.first], "sentinel_all")
+    belief = search.look()
+    picks = search.next_batch(belief, 1, count=2)
+    for more, left in ((1e-12, picks), (1e-6, [])):
+        device._known |= {small.parse(p.network): 1.1 * (1 + more) for p in picks}
+        assert search.measured_batch(belief, 1, count=2) == (belief, left)
+
+
 def test_what_cannot_be_measured_here_is_predicted_and_said_so(
     begin: Begin, small: Space, world: World
 ) -> None:

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 import pytest
+import torch
 
 from ssr_exp.config import CostAxis
 from ssr_exp.rescaling.plan import Architecture
@@ -19,9 +20,13 @@ from tests.search.conftest import Tell, asked
 pytestmark = pytest.mark.usefixtures("unfitted")
 
 
+def belief_of(known: History) -> Belief:
+    return Belief.from_history(known, asked(objective__max_drop=3.0, objective__confidence=0.6))
+
+
 @pytest.fixture
 def belief(known: History) -> Belief:
-    return Belief.from_history(known, asked(objective__max_drop=3.0, objective__confidence=0.6))
+    return belief_of(known)
 
 
 def smaller(belief: Belief) -> list[Architecture]:
@@ -112,6 +117,31 @@ def test_where_nothing_reaches_the_confidence_no_network_is_promised(known: Hist
     assert belief.promises[found.network].probability < 0.99
     assert found.verdict is not None and found.verdict.startswith("no network is promised")
     assert "objective.confidence=0.99 asks for more" in found.verdict
+
+
+def test_what_was_tested_before_and_breaks_a_cap_of_now_is_not_handed_over(
+    known: History,
+) -> None:
+    conf = asked(objective__max_drop=3.0, objective__confidence=0.6, cap__params="20%")
+    capped = Belief.from_history(known, conf)
+    one, *_ = smaller(capped)
+    large = next(a for a in smaller(belief_of(known)) if answer.breaks_a_cap(capped, a))
+    found = decision.decide(capped, {large: 0.5})
+    assert (found.network, found.is_kept) == (one, None)
+    assert found.drops == {large: 0.5}  # what lies within it is refuted by that, all the same
+    found = decision.decide(capped, {large: 4.0, one: 9.0})
+    assert (found.network, found.drop, found.is_kept) == (one, 9.0, False)
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_where_no_smaller_network_keeps_the_caps_the_baseline_is_the_answer(
+    belief: Belief, keeps: bool
+) -> None:
+    baseline, one = belief.history.space.plan.baseline, smaller(belief)[0]
+    within = torch.tensor([keeps and a == baseline for a in belief.networks])
+    capped = replace(belief, state=replace(belief.state, within=within))
+    found = decision.decide(capped, {one: 0.5})
+    assert (found.network, found.drop, found.verdict) == (baseline, None, None)
 
 
 def test_what_was_only_compared_is_no_answer(belief: Belief) -> None:

@@ -14,6 +14,7 @@ from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.resnet import CifarResNet
 from ssr_exp.runs.predictions import Look
 from ssr_exp.runs.record import Record
+from ssr_exp.runs.score import Score
 from ssr_exp.search import answer_printing, diagnostics, history, printing, space, summary
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.history import History
@@ -48,6 +49,15 @@ def test_equal_accuracies_are_told_to_be_flat(
     assert "stage1: depth" not in printed
     printing.print_diagnostics(belief, told, whole=True)
     assert "stage1: depth" in capsys.readouterr().out
+
+
+def test_small_scores_are_not_flat_for_being_small(small: Space, tell: Tell, first: First) -> None:
+    free = Score(key="val/gain", unit="", bounds=(None, None))
+    records = [tell(a) for a in first]
+    scores = [1e-12 * r.score for r in records if r.score is not None]
+    pairs = zip(records, scores, strict=True)
+    told = [r.model_copy(update={"score": score} | free.fields()) for r, score in pairs]
+    assert looked(history.from_records(small, told)).warnings == ()
 
 
 def test_accuracies_at_random_are_told_to_be_predicted_poorly(

@@ -10,7 +10,7 @@ import pytest
 
 from ssr_exp.config import RunsKind, SearchConfig
 from ssr_exp.errors import SsrError
-from ssr_exp.runs.record import Record
+from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import Store
 from ssr_exp.runs.wandb import training_run
 from ssr_exp.search import history, rounds
@@ -185,6 +185,24 @@ def test_what_is_being_trained_or_planned_by_a_running_search_is_pending(
     ):
         assert found.pending() == {"d1-1-1_w4-8-16", "d2-2-2_w4-8-16"}
     assert found.pending() == set()
+
+
+def test_what_broke_in_a_running_search_is_not_pending_until_it_tries_again(
+    tmp_path: Path, small: Space, tell: Tell, first: First
+) -> None:
+    found, other = evidence(tmp_path, small, SearchConfig()), SearchConfig()
+    other.seed = 7
+    book, codes = rounds.notebook(found.store, STUDY, other), [small.code(a) for a in first[:4]]
+    planned = tuple(Planned(network=code) for code in codes)
+    book.write(Round(number=1, seed=7, planned=planned))
+    broken = {"val_acc": None, "study": STUDY}
+    keep(tmp_path, tell(first[0], seed=7, status=Status.diverged, **broken))
+    keep(tmp_path, tell(first[1], seed=7, status=Status.failed, **broken))
+    keep(tmp_path, tell(first[2], seed=1, status=Status.failed, **broken))  # not by that search
+    with found.store.claim(book.folder, wait=False):
+        assert found.pending() == {*codes[2:]}
+        with found.store.claim(found.store.folder(STUDY, codes[1], 7), wait=False):
+            assert found.pending() == {*codes[1:]}
 
 
 def test_what_is_being_trained_is_known_by_a_code_that_no_folder_can_hold(

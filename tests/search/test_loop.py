@@ -14,9 +14,11 @@ import pytest
 from ssr_exp import messages
 from ssr_exp.config import Acquisition, CostAxis, Objective
 from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import planning
+from ssr_exp.rescaling.resnet import CifarResNet
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import FINALIST, Status
-from ssr_exp.search import answer, diagnostics
+from ssr_exp.search import answer, diagnostics, space
 from ssr_exp.search.asynchronous import Run, Trainings
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.loop import Search
@@ -314,6 +316,24 @@ def test_too_few_first_networks_are_refused_before_any_is_trained(
     with pytest.raises(SsrError, match="to begin with, and these are 2:"):
         replace(begin(rounds=1), first=first[:2]).run(world.train)
     assert world.trained == []
+
+
+def test_what_gives_more_first_networks_is_named(begin: Begin, first: First) -> None:
+    for kind, other in (("sentinel_all", "random"), ("random", "sentinel_all")):
+        few = replace(begin(rounds=1, modifiers__kind=kind), first=first[:3])
+        with pytest.raises(SsrError, match=rf"these are 3: type modifiers={other}\.$"):
+            few.begin()
+
+
+def test_a_lattice_that_is_too_small_is_named_with_what_makes_it_larger(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planning.trace(CifarResNet(8), (3, 8, 8), multiple=32)
+    tiny, search = space.from_plan(plan, width_steps=8), begin(rounds=1)
+    monkeypatch.setattr(search.evidence, "space", tiny)
+    tiny_search = replace(search, space=tiny, first=(plan.baseline,))
+    with pytest.raises(SsrError, match=r"too small, it has 2: type segment.width_steps=16 or"):
+        tiny_search.begin()
 
 
 @pytest.mark.parametrize(

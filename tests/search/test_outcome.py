@@ -12,7 +12,7 @@ from ssr_exp.runs.record import Record
 from ssr_exp.runs.score import ACCURACY, VAL_LOSS, Direction, Score
 from ssr_exp.search import history
 from ssr_exp.search.belief import Belief
-from ssr_exp.search.outcome import OutcomeScale
+from ssr_exp.search.outcome import OutcomeScale, are_alike
 from ssr_exp.search.proposals import propose
 from ssr_exp.search.space import Space
 from tests.search.conftest import First, Tell
@@ -28,6 +28,14 @@ SCORES = {
     "log likelihood": (BELOW, (-9.0, -0.01)),
     "gain": (FREE, (-5.0, 40.0)),
 }
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-12, 1e12])
+def test_outcomes_are_alike_by_their_own_size(size: float) -> None:
+    values = size * torch.tensor([2.0, 2.0, 2.0], dtype=torch.float64)
+    assert are_alike(values) and are_alike(0 * values) and are_alike(values[:1])
+    assert are_alike(values * torch.tensor([1.0, 1 + 1e-15, 1.0], dtype=torch.float64))
+    assert not are_alike(values * torch.tensor([1.0, 1.0001, 1.0], dtype=torch.float64))
 
 
 @pytest.mark.parametrize("name", SCORES)

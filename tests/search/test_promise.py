@@ -84,6 +84,18 @@ def test_without_noise_and_error_of_images_only_the_drop_decides(score: Score) -
     assert drops.probabilities(outcomes(scale, scores, 0.0, 0.0)).tolist() == [1, 1, 0, 1]
 
 
+@pytest.mark.parametrize("size", [1.0, 1e-4, 1e-12])
+def test_how_small_the_scores_are_does_not_change_how_likely_a_drop_is(size: float) -> None:
+    scale = OutcomeScale(FREE)
+    scores = [50.0, 50.0 - 0.999, 50.0 - 1.001, 50.0 + 5]
+    for sigma, likely in ((0.0, [1, 1, 0, 1]), (0.5, [1, 0.5008, 0.4992, 1])):
+        mean = scale.forward(size * torch.tensor(scores, dtype=torch.float64))
+        variance = torch.full_like(mean, (size * sigma) ** 2)
+        expected = Outcomes(mean, variance / 2, torch.zeros_like(mean), 0)
+        found = Drops(scale, size, 0.0).probabilities(expected).tolist()
+        assert found == pytest.approx(likely, abs=1e-4)
+
+
 def test_the_baseline_is_certain_to_keep_any_promise() -> None:
     scale = OutcomeScale(ACCURACY)
     for allowed in (0.0, 1.0):
@@ -227,6 +239,18 @@ def test_what_val_cannot_tell_is_noise_to_the_promise(
 
     assert spread(wary) <= spread(blind) and spread(wary) < 0.7 * float(scores.std())
     assert bool((wary.surrogate.predict(known.X)[0] == blind.surrogate.predict(known.X)[0]).all())
+
+
+def test_a_promise_is_stated_by_digits_that_count_however_small_the_error_is() -> None:
+    stated = Promise(5e-7 / 3, -2e-9 / 3, 7e-7 / 3, 2 / 3).stated(allowed=1e-6, confidence=0.8)
+    assert stated == {
+        "drop": 1.66667e-7,
+        "low": -6.66667e-10,
+        "high": 2.33333e-7,
+        "probability": 0.666667,
+        "allowed": 1e-6,
+        "confidence": 0.8,
+    }
 
 
 def test_a_promise_says_gain_and_is_never_certain() -> None:

@@ -117,6 +117,30 @@ def test_equal_outcomes_give_a_flat_surrogate_and_no_error() -> None:
     assert bool(sigma.isfinite().all())
 
 
+def test_small_outcomes_are_learned_from_like_large_ones() -> None:
+    (X, Y), (others, _) = data(12), data(5, seed=1)
+    large, tiny = (surrogate.fit(X, size * Y, SurrogateConf()) for size in (1.0, 1e-10))
+    for one, other in zip(large.predict(others), tiny.predict(others), strict=True):
+        torch.testing.assert_close(1e10 * other, one, rtol=1e-3, atol=1e-3)
+
+
+def test_what_botorch_draws_is_the_same_each_time_and_leaves_others_draws_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It begins a fit anew at random where one fails."""
+    drawn: list[float] = []
+    fit = lambda likelihood: drawn.append(float(torch.rand(1)))  # noqa: E731
+    monkeypatch.setattr(surrogate, "fit_gpytorch_mll", fit)
+    after = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        surrogate.fit(*data(5), SurrogateConf())
+        after.append(float(torch.rand(1)))
+        torch.manual_seed(seed)
+        assert after[-1] == float(torch.rand(1))
+    assert drawn[0] == drawn[1] and after[0] != after[1]
+
+
 def test_one_outcome_can_be_fitted() -> None:
     X, _ = data(1)
     own = surrogate.fit(X, torch.tensor([1.5], dtype=torch.float64), SurrogateConf())

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from ssr_exp.config import Acquisition, Arm, Objective, SearchConfig
 from ssr_exp.errors import SsrError
@@ -97,6 +98,36 @@ def test_local_search_proposes_what_looking_at_all_points_proposes(
     for one, other in zip(part, whole, strict=True):
         assert one.promise == pytest.approx(other.promise, rel=1e-6)
         assert (one.low, one.mean, one.high) == pytest.approx((other.low, other.mean, other.high))
+
+
+class Rugged:
+    """A device where one network is fast, and others are the slower the less they are like it."""
+
+    def __init__(self, own: Space, fast: Architecture) -> None:
+        self.own, self.at = own, own.features(cost.encode(own.plan, [fast]))
+
+    def measured(self) -> dict[Architecture, float]:
+        return {}
+
+    def ms(self, points: cost.Points) -> NDArray[np.float64]:
+        far: NDArray[np.float64] = (self.own.features(points) - self.at).abs().sum(1).numpy()
+        return 1 + far
+
+    def measure(self, architectures: Iterable[Architecture]) -> bool:
+        return False
+
+
+def test_a_cap_that_the_fastest_network_alone_keeps_is_kept(
+    small: Space, known: History, few: None
+) -> None:
+    drawn = Belief.from_history(known, SearchConfig()).candidates
+    numbers = range(len(small.lattice))
+    fast = next(a for a in small.architectures(numbers) if not len(drawn.numbers([a])))
+    conf, device = asked(cap__latency_ms="1.01"), Rugged(small, fast)
+    found = Belief.from_history(known, conf, latencies=device).candidates
+    assert found.architectures(np.flatnonzero(found.within.numpy())) == [fast]
+    with pytest.raises(SsrError, match=r"was found that keeps to cap.latency_ms=0.9: the fastest"):
+        Belief.from_history(known, asked(cap__latency_ms="0.9"), latencies=device)
 
 
 def test_the_cheapest_expected_network_is_that_of_all_points(
