@@ -370,7 +370,7 @@ class TaskConf:
     balance: Balance = Balance.none  # multilabel, segmentation: weights alone
     unit: str = ""  # regression: of the targets, such as years
     dice: Share = 0.5  # segmentation: share of the loss that is Dice's; the rest is cross-entropy's
-    ignore_index: Level | None = 255  # segmentation: number in masks of pixels that count nowhere
+    ignore_index: Level | None = 255  # of masks: the number of pixels that count nowhere
     # All further keys are of `module`, a LightningModule of one's own.
     target: str | None = None  # its class, or a function that returns one, as my_package.LitNet
     arguments: dict[str, Any] = field(default_factory=dict)  # by keyword

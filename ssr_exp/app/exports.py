@@ -159,9 +159,11 @@ def _own_inputs(
     splits: Splits | UserData = UserData(
         asked.name, "", about.input_shape, about.num_classes, False, Reading(asked.name, {}, {}, "")
     )
+    seen = asked.target is None and chosen.has_seen_val
     if asked.target is None:
-        splits = opened_study.images(shared)
-        _check(splits, asked, chosen, Path(conf.paths.data))
+        learnt = replace(shared, dataset=replace(asked, train_on_val=seen))
+        _check(opened_study.images(learnt), asked, chosen, Path(conf.paths.data))
+        splits = opened_study.images(shared).normalised_by(about.mean, about.std)
     validation = OwnValidation(
         lambda network, other: learning.task(
             shared, splits, network, stands_in=(about.weights_of, other)
@@ -183,9 +185,9 @@ def _own_inputs(
     elif lost:
         why = f"the run's {LAST_CHECKPOINT}, which holds {lost}, is gone"
     else:
-        return [Samples("val", inputs, _through(validation))]
+        return [Samples("val", inputs, _through(validation), seen)]
     log.info("files are compared by outputs alone, not scored: %s", why)
-    return [Samples("val", inputs)]
+    return [Samples("val", inputs, learnt=seen)]
 
 
 def _module_weights(chosen: Selection) -> dict[str, Tensor]:

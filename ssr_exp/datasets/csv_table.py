@@ -28,7 +28,8 @@ from ssr_exp.errors import SsrError, cause
 
 TEST_SHARE, TEST_SEED = 0.1, 0  # of a table that does not say what is test
 NAMED = 3  # rows, files or columns in an error
-FLAGS = {"1": 1.0, "true": 1.0, "yes": 1.0, "0": 0.0, "false": 0.0, "no": 0.0, "": 0.0}
+YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no", "")  # cells of a label
+FLAGS = dict.fromkeys(YES, 1.0) | dict.fromkeys(NO, 0.0)
 Rows = list[dict[str, str]]
 
 
@@ -63,7 +64,8 @@ def pool(conf: DatasetConf, data_dir: Path, target: Target, asked: Preprocessing
     groups = None if conf.group is None else _groups(rows, conf.group, path)
     parts, sources = _parts(conf, rows, images, groups, path)
     _check_parts(conf, rows, images, parts, path)
-    origin = ImageOrigin(sources, root, contents=decoded.contents)
+    warnings = _empty_flags(rows, conf.targets) if target is Target.labels else ()
+    origin = ImageOrigin(sources, root, warnings=warnings, contents=decoded.contents)
     how, hashes = decoded.preprocessing, decoded.hashes.numpy()
     return Pool(
         images,
@@ -194,7 +196,7 @@ def _labels(
     rows: Rows, columns: Sequence[str], path: Path, image: str
 ) -> tuple[Tensor, tuple[str, ...]]:
     """Read columns of 0 and 1, or one column of labels with | or ; between them."""
-    if len(columns) == 1 and any(row[columns[0]].casefold() not in FLAGS for row in rows):
+    if _are_lists(rows, columns):
         (column,) = columns
         lists = [{word.strip() for word in _split(row[column]) if word.strip()} for row in rows]
         names = tuple(sorted(set().union(*lists)))
@@ -207,6 +209,20 @@ def _labels(
                 )
     flags = [[FLAGS[row[column].casefold()] for column in columns] for row in rows]
     return torch.tensor(flags, dtype=torch.float32), tuple(columns)
+
+
+def _are_lists(rows: Rows, columns: Sequence[str]) -> bool:
+    """Say whether the cells name labels, instead of saying of each label whether it holds."""
+    return len(columns) == 1 and any(row[columns[0]].casefold() not in FLAGS for row in rows)
+
+
+def _empty_flags(rows: Rows, columns: Sequence[str]) -> tuple[str, ...]:
+    """Warn of empty cells: a label that nobody looked for may hold all the same."""
+    counts = {column: sum(not row[column] for row in rows) for column in columns}
+    empty = [f"{column} {count:,}" for column, count in counts.items() if count]
+    if not empty or _are_lists(rows, columns):
+        return ()
+    return (f"empty cells count as 0 ({', '.join(empty)}): fill them in, or leave the rows out",)
 
 
 def _split(cell: str) -> list[str]:

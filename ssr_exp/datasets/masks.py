@@ -171,11 +171,11 @@ def _classes(
             f"all pixels of the masks of {root} are {ignored}, which task.ignore_index leaves out: "
             "nothing can be learnt from them"
         )
-    if len(numbers) < 2:
+    if len(there) < 2:  # however many are named: any network would name it everywhere
         found = np.unique(np.concatenate(held)).tolist()
         both = f", and {ignored}, which task.ignore_index leaves out" if ignored in found else ""
         advice = "type task.ignore_index=null, and it is a class" if both else "two are needed"
-        raise SsrError(f"the masks of {root} hold {numbers[0]} alone{both}: {advice}")
+        raise SsrError(f"the masks of {root} hold {there[0]} alone{both}: {advice}")
     if len(numbers) > MOST_CLASSES:
         raise SsrError(
             f"the masks of {root} hold {len(numbers):,} numbers, and there are at most "

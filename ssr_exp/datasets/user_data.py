@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from torch.utils.data import (
     IterableDataset,
     RandomSampler,
     SequentialSampler,
+    SubsetRandomSampler,
 )
 
 from ssr_exp import user_code
@@ -44,6 +45,8 @@ class UserData:
     Attributes:
         name: of its class.
         fingerprint: of its sizes and of its val set, see `content`.
+        before: the fingerprint that studies were begun with before samplers were looked at; empty:
+            the same.
         image_shape: of one input of the network, without the batch.
         num_classes: how many logits networks put out; None: the user's own module decides.
         has_test: whether it has test data.
@@ -60,6 +63,15 @@ class UserData:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     preprocessing: None = None  # of image files: it is the user's own
+    before: str = ""
+
+
+class Content(NamedTuple):
+    """What a DataModule serves, as far as it tells studies apart; see `UserData` and `content`."""
+
+    fingerprint: str
+    sizes: dict[str, int]  # of train and val, where they are known
+    before: str = ""
 
 
 def make(conf: DatasetConf) -> LightningDataModule:
@@ -171,8 +183,7 @@ def _shareable(name: str, loaders: Any) -> Any:
                 "be shared out to several devices: return a DataLoader of a Dataset with an index, "
                 "or type trainer.devices=1."
             )
-        batches = one.batch_sampler
-        own = batches.sampler if type(batches) is BatchSampler else batches or one.sampler
+        own = _sampler(one)
         if type(own) not in SHARED:
             raise SsrError(
                 f"train_dataloader of {name} has {user_code.article(own)}, which need not draw the "
@@ -187,7 +198,7 @@ def has_test(data: LightningDataModule) -> bool:
     return is_overridden("test_dataloader", data, LightningDataModule)
 
 
-def content(data: LightningDataModule, version: str | None) -> tuple[str, dict[str, int]]:
+def content(data: LightningDataModule, version: str | None) -> Content:
     """Fingerprint a DataModule that is set up for a training; says how large its parts are.
 
     What it returns as `fingerprint()` counts, where it has that; else the sizes of train and val,
@@ -204,17 +215,32 @@ def content(data: LightningDataModule, version: str | None) -> tuple[str, dict[s
         loaders = {"train": data.train_dataloader(), "val": data.val_dataloader()}
     except Exception as error:  # of anyone's code
         raise SsrError(f"{type(data).__name__} gives no data: {cause(error)}.") from error
-    sizes = {part: _size(loader) for part, loader in loaders.items()}
+    told, sizes = _told(data, loaders, version)
+    if any(_picked(one, part) is not None for part in loaders for one in _flat(loaders[part])):
+        return Content(told, sizes, _told(data, loaders, version, looks=False)[0])
+    return Content(told, sizes)
+
+
+def _told(
+    data: LightningDataModule,
+    loaders: Mapping[str, Any],
+    version: str | None,
+    *,
+    looks: bool = True,
+) -> tuple[str, dict[str, int]]:
+    """Fingerprint what loaders serve, and count it; `looks` at which samples a sampler picks."""
+    sizes = {part: _size(loader, part, looks=looks) for part, loader in loaders.items()}
     known = {part: size for part, size in sizes.items() if size is not None}
     if (own := getattr(data, "fingerprint", None)) is not None:
         said = f"fingerprint {own() if callable(own) else own}"
     elif version is not None:
         said = f"version {version}"
     else:
-        said, again = (_digest(loaders["val"], type(data).__name__) for _ in range(2))
+        name = type(data).__name__
+        said, again = (_digest(loaders["val"], name, looks=looks) for _ in range(2))
         if said != again:
             raise SsrError(
-                f"the val samples of {type(data).__name__} differ each time they are read, as "
+                f"the val samples of {name} differ each time they are read, as "
                 f"random augmentation makes them: take it out of val, or {VERSION}."
             )
     return hashlib.sha256(f"{known} {said}".encode()).hexdigest(), known
@@ -235,7 +261,7 @@ def ready(conf: DatasetConf) -> LightningDataModule:
     return data
 
 
-def fingerprint(conf: DatasetConf) -> tuple[str, dict[str, int]]:
+def fingerprint(conf: DatasetConf) -> Content:
     """Fingerprint what a DataModule serves; see `content`.
 
     Raises:
@@ -260,21 +286,60 @@ def _flat(loader: Any) -> list[Any]:
     return list(CombinedLoader(loader, "sequential").flattened)
 
 
-def _size(loader: Any) -> int | None:
+def _sampler(loader: DataLoader[Any]) -> Any:
+    """Return what draws the order of a loader: of samples, or of batches of them."""
+    batches = loader.batch_sampler
+    return batches.sampler if type(batches) is BatchSampler else batches or loader.sampler
+
+
+def _picked(loader: Any, part: str) -> list[int] | None:
+    """List in ascending order which samples a loader's own sampler picks; None: all there are.
+
+    One that draws for training anew in each epoch picks no part of them.
+    """
+    dataset: Any = getattr(loader, "dataset", None)
+    if not isinstance(loader, DataLoader) or isinstance(dataset, IterableDataset):
+        return None
+    sampler = _sampler(loader)
+    if type(sampler) in SHARED and not _draws_some(sampler):
+        return None
+    if part == "train" and not isinstance(sampler, SubsetRandomSampler):
+        return None
+    try:
+        most: int = len(dataset)
+        drawn = (one for each in sampler for one in (each if isinstance(each, list) else [each]))
+        indices = sorted(map(int, islice(drawn, most + 1)))
+    except Exception:  # of anyone's code: it says so itself where it is used
+        return None
+    return None if len(indices) > most else indices
+
+
+def _draws_some(sampler: Any) -> bool:
+    """Say whether a sampler of torch's draws other samples than each once."""
+    if not isinstance(sampler, RandomSampler):
+        return False
+    return sampler.replacement or sampler.num_samples != len(sampler.data_source)
+
+
+def _size(loader: Any, part: str, *, looks: bool) -> int | None:
     """Count the samples of what may be several loaders; None where one does not know."""
     sizes = []
     for one in _flat(loader):
         try:
-            sizes.append(len(one.dataset))
+            picked = _picked(one, part) if looks else None
+            sizes.append(len(one.dataset) if picked is None else len(picked))
         except (AttributeError, TypeError, NotImplementedError):
             return None
     return sum(sizes)
 
 
-def _digest(loader: Any, name: str) -> str:
+def _digest(loader: Any, name: str, *, looks: bool) -> str:
     sha = hashlib.sha256()
     for one in _flat(loader):
-        for sample in _samples(one):
+        picked = _picked(one, "val") if looks else None
+        if picked is not None:
+            sha.update(repr(picked).encode())
+        for sample in _samples(one, picked):
             try:
                 for piece in _pieces(sample):
                     sha.update(piece)
@@ -286,17 +351,17 @@ def _digest(loader: Any, name: str) -> str:
     return sha.hexdigest()
 
 
-def _samples(loader: Any) -> Iterator[Any]:
+def _samples(loader: Any, picked: Sequence[int] | None) -> Iterator[Any]:
     """Take some samples of a loader's data set, or its first batches where it has no index."""
     dataset: Any = getattr(loader, "dataset", None)
-    count = _size(loader)
+    count = _size(loader, "val", looks=False) if picked is None else len(picked)
     try:
         has_index = hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset)
         if count is None or not has_index:
             samples = list(islice(loader, 2))
         else:
             where = np.linspace(0, count - 1, min(count, SAMPLES)).astype(int).tolist()
-            samples = [dataset[index] for index in where]
+            samples = [dataset[at if picked is None else picked[at]] for at in where]
     except Exception as error:  # of anyone's code
         raise SsrError(f"a val sample cannot be read: {cause(error)}.") from error
     yield from samples

@@ -77,6 +77,10 @@ class SemanticSegmentation(Supervised):
         entropy = F.cross_entropy(_rows(outputs), y.flatten(), **options)
         return torch.where((y != self._ignore_index).any(), entropy, (outputs * 0).sum())
 
+    def counted(self, y: Tensor) -> Tensor:
+        """Count the pixels that are learnt and measured."""
+        return (y != self._ignore_index).sum()
+
     def distillation(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         """Return the mean over all pixels."""
         return distillation_loss(_rows(student), _rows(teacher), temperature)

@@ -67,17 +67,27 @@ class Tally(nn.Module):
         self._factor = factor
         self._loss: Tensor | float = 0.0
         self._finite: Tensor | bool = True
-        self._count = 0
+        self._count: Tensor | int = 0
         self._is_alone = processes.count() == 1
 
-    def add(self, outputs: Tensor, y: Tensor, loss: Tensor) -> None:
-        """Count one batch: outputs and targets as the metrics take them, the batch's mean loss."""
+    def add(
+        self, outputs: Tensor, y: Tensor, loss: Tensor, weight: Tensor | int | None = None
+    ) -> None:
+        """Count one batch.
+
+        Args:
+            outputs: as the metrics take them.
+            y: targets, likewise.
+            loss: the batch's mean.
+            weight: how many it is the mean of; None: its images.
+        """
+        weight = len(y) if weight is None else weight
         outputs, loss = outputs.detach(), loss.detach().float()  # sums of half precision stall
         for metric in self._metrics.values() if len(y) else ():
             metric.update(outputs, y)
-        self._loss = loss * len(y) + self._loss
+        self._loss = loss * weight + self._loss
         self._finite = torch.isfinite(outputs).all() & torch.isfinite(loss) & self._finite
-        self._count += len(y)
+        self._count = weight + self._count
 
     def stay_alone(self) -> None:
         """Measure in this process what it sees itself, because that is everything."""
@@ -86,11 +96,11 @@ class Tally(nn.Module):
             metric.distributed_available_fn = lambda: False
 
     def loss(self) -> float:
-        """Return the mean loss; waits for the device."""
-        if self._is_alone:
-            return float(self._loss) / self._count
-        loss, images = processes.summed(self._loss, self._count)
-        return loss / images
+        """Return the mean loss, 0 where nothing counts; waits for the device."""
+        loss, count = float(self._loss), float(self._count)
+        if not self._is_alone:
+            loss, count = processes.summed(self._loss, self._count)
+        return loss / max(count, 1)
 
     def values(self) -> dict[str, float]:
         """Return each metric that is one number; waits for the device."""
@@ -162,6 +172,10 @@ class Supervised(LightningModule):
         """Return outputs and targets as the metrics take them."""
         return outputs, y
 
+    def counted(self, y: Tensor) -> Tensor | int:
+        """Count what the loss of a batch is the mean of."""
+        return len(y)
+
     def distillation(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         """Return how far outputs are from the teacher's."""
         return distillation_loss(student, teacher, temperature)
@@ -193,7 +207,7 @@ class Supervised(LightningModule):
                 loss = loss + AUXILIARY * self.training_loss(other, y)
         for teacher in self._teacher:
             loss = self._taught(loss, outputs, teacher, x)
-        self.tally(TRAIN).add(*self.measurable(outputs, y), loss)
+        self.tally(TRAIN).add(*self.measurable(outputs, y), loss, self.counted(y))
         return loss
 
     def validation_step(self, batch: Sequence[Tensor], _: int) -> None:
@@ -206,7 +220,7 @@ class Supervised(LightningModule):
         x, y = batch
         outputs = next(tensors(self(x)))[: len(y)]  # an image without a target is there for none
         loss = self.loss(outputs, y) if len(y) else outputs.new_zeros(())
-        self.tally(part).add(*self.measurable(outputs, y), loss)
+        self.tally(part).add(*self.measurable(outputs, y), loss, self.counted(y))
 
     def _taught(self, loss: Tensor, outputs: Tensor, teacher: nn.Module, x: Tensor) -> Tensor:
         """Mix a batch's own loss with what the teacher says of it."""

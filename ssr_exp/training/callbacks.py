@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar, WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
+from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ssr_exp.config import RecipeConf, TrainerConf
@@ -108,7 +109,8 @@ class Ema(WeightAveraging):
     """Exponential moving average of weights and batch-norm statistics, updated in each step.
 
     Validation measures the average, checkpoints hold it as `state_dict`, and it is the network
-    once the training has ended. It differs from Lightning's `EMAWeightAveraging` in three ways:
+    once the training has ended. It differs from Lightning's `EMAWeightAveraging` in four ways:
+    whole numbers are the network's own (an average of indices would be rounded down in each step),
     the average lives on the training device from the start (Lightning makes it where the network
     is before the move, on the CPU), all tensors are updated at once, and the average is let go when
     the training ends, because Lightning's would otherwise replace the weights of a checkpoint that
@@ -119,7 +121,7 @@ class Ema(WeightAveraging):
     """
 
     def __init__(self, decay: float) -> None:
-        super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))
+        super().__init__(multi_avg_fn=_average(decay))
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._device = trainer.strategy.root_device
@@ -137,6 +139,19 @@ class Ema(WeightAveraging):
     ) -> None:
         if trainer.state.fn == TrainerFn.FITTING:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
+
+
+def _average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+    """Return what moves averages, all of one type, towards tensors; whole numbers are copied."""
+    move = get_ema_multi_avg_fn(decay)
+
+    def update(averages: list[Tensor], tensors: list[Tensor], steps: Tensor | int) -> None:
+        if averages[0].is_floating_point() or averages[0].is_complex():
+            move(averages, tensors, steps)
+        else:
+            torch._foreach_copy_(averages, tensors)
+
+    return update
 
 
 class EpochsFile(Callback):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ssr_exp import files
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import rescale, saved
-from ssr_exp.runs import store, trained
+from ssr_exp.runs import store, studies, trained
 from ssr_exp.training import published_weights
 
 KINDS = (
@@ -87,18 +87,39 @@ def _read(where: Path, _changed: int, model: str, seed: nn.Module) -> Pretrained
             rescale.load(network, state_dict(where), source=str(where))
         except SsrError as error:
             raise SsrError(f"{_difference(error)}; a file must hold the seed network's.") from None
-        return _source(network)
+        return _source(network, split=split_beside(where))
     if not any((where / name).exists() for name in (saved.NETWORK, store.RECORD_FILE)):
         raise SsrError(
             f"{where} holds neither {saved.NETWORK} nor {store.RECORD_FILE}: name {KINDS}."
         )
     remedy = "name a network of this study's model, or one made by a class"
     source = trained.read(where, remedy, trusted_model=model)
+    return _source(source.network, source.about, _split(source.study))
+
+
+def _split(study: Mapping[str, Any]) -> Split | None:
+    """Read on which images a study's networks were trained; None if it does not say it."""
     try:
-        split = Split.model_validate(source.study.get("dataset"))
+        return Split.model_validate(study.get("dataset"))
     except ValidationError:
-        split = None
-    return _source(source.network, source.about, split)
+        return None
+
+
+def split_beside(path: Path, classes: tuple[str, ...] | None = None) -> Split | None:
+    """Read on which images a file of weights was trained; None where it lies in no folder of ours.
+
+    Args:
+        path: of the file, such as a run's `last.ckpt`.
+        classes: of the images that count, as of other classes are other images; None: any.
+    """
+    folder = path.resolve().parent
+    is_run = (folder / store.RECORD_FILE).exists() and not (folder / saved.NETWORK).exists()
+    home = folder.parents[1] if is_run else folder
+    if not (home / saved.NETWORK).exists():
+        return None
+    if classes is not None and saved.read(home).classes != classes:
+        return None
+    return _split(files.read_or_empty(home / studies.FILE))
 
 
 def _source(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,9 @@ def check(whole: SearchConfig, opened: OpenedStudy) -> None:
             "beside train (of your own modules: test_dataloader and test_step), or type "
             "finalists.seeds=0."
         )
+    if conf.seeds:
+        last = replace(whole.dataset, train_on_val=learns_val(whole))
+        opened_study.try_test(replace(whole, dataset=last))
 
 
 def learns_val(conf: Config) -> bool:

@@ -103,8 +103,11 @@ def segmentation(conf: SegmentConf, multiple: int) -> dict[str, Any]:
 def _own_task(conf: Config, seed_network: nn.Module) -> dict[str, Any]:
     """Say what makes two modules of the user's own the same: their arguments and their code."""
     said = asdict(conf.task)
-    for key in ("balance", "unit", "dice", "ignore_index", "version", "study"):
+    for key in ("balance", "unit", "dice", "version", "study"):
         del said[key]
+    if said["ignore_index"] == TaskConf().ignore_index:  # no module was told another one before
+        del said["ignore_index"]
+    said["score"]["test_key"] = None  # it decides nothing that networks are compared by
     if conf.task.version is not None:
         return said | {"version": conf.task.version}
     named = [str(conf.task.target), *user_code.targets([conf.task.arguments, conf.task.trainer])]
@@ -130,6 +133,7 @@ def same_code(conf: Config, ours: dict[str, Any]) -> tuple[dict[str, Any], dict[
     """
     root = Path(conf.paths.runs)
     others = {n: studies.compared(f) for n, f in studies.read_all(root).items()}
+    ours = _as_before(conf, ours, list(others.values()))
     if (asked := conf.task.study) is None:
         if ours not in others.values():
             edited = {name: studies.changed_code(theirs, ours) for name, theirs in others.items()}
@@ -148,6 +152,18 @@ def same_code(conf: Config, ours: dict[str, Any]) -> tuple[dict[str, Any], dict[
         first = studies.differences(theirs, ours)[0]
         raise SsrError(f"more than the code is not as in study {asked}: {first}.")
     return theirs, {} if theirs == ours else {studies.CHANGED_CODE: ours["task"]["code"]}
+
+
+def _as_before(
+    conf: Config, ours: dict[str, Any], others: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """Keep the name of a study that was begun when `task.score.test_key` was a part of it."""
+    if (key := conf.task.score.test_key) is None:
+        return ours
+    task = ours["task"]
+    older = ours | {"task": task | {"score": task["score"] | {"test_key": key}}}
+    is_there = any(o == older or studies.changed_code(o, older) for o in others)
+    return older if is_there and ours not in others else ours
 
 
 @lru_cache(maxsize=64)

@@ -122,8 +122,9 @@ def _read(
         sides = "x".join(map(str, published.size))
         prepared = f" of {sides} pixels (scaled by {published.interpolation} interpolation)"
     elif Path(checkpoint).expanduser().is_file():
-        state = checkpoints.state_dict(Path(checkpoint).expanduser())
-        weights = published_weights.named_as_today(state)
+        path = Path(checkpoint).expanduser()
+        weights = published_weights.named_as_today(checkpoints.state_dict(path))
+        split = checkpoints.split_beside(path, classes)
     else:
         source = checkpoints.read(checkpoint, seeds.spell(conf), seed)
         weights, about = source.network.state_dict(), source.about

@@ -19,7 +19,7 @@ from torch import nn
 from ssr_exp.config import TaskKind
 from ssr_exp.rescaling import inherit, rescale, validation
 from ssr_exp.runs.store import LAST_CHECKPOINT, module_weights, network_weights
-from ssr_exp.tasks.supervised import Supervised
+from ssr_exp.tasks.supervised import TEST, Supervised
 from ssr_exp.training import batch_norm, learning, own_module, resume, scoring, trainers
 from ssr_exp.training.opened_study import Job
 from ssr_exp.training.scoring import Fields, ScoreWatch
@@ -28,7 +28,8 @@ from ssr_exp.training.scoring import Fields, ScoreWatch
 def train(job: Job, folder: Path, wandb_run: Any, last: resume.LastCheckpoint | None) -> Fields:
     """Train a freshly drawn or an inherited network; test it too if the job asks for that.
 
-    Returns what was measured; without val images nothing of val.
+    Returns what was measured, without val images nothing of val; and the epochs that were trained,
+    which are fewer where a callback of the user's own ends it.
 
     Args:
         job: what to train.
@@ -54,21 +55,22 @@ def train(job: Job, folder: Path, wandb_run: Any, last: resume.LastCheckpoint | 
     if job.conf.task.name is TaskKind.module:
         callbacks.append(own_module.NetworkWatch(job.conf.task, network))
     trainer = trainers.build(job.conf, folder, job.study.score, wandb_run, callbacks)
-    if last is not None and last.epochs >= job.conf.trainer.max_epochs:
-        fields = last.fields
+    if last is not None and last.is_last(job.conf.trainer.max_epochs):
+        kept = scoring.within(job.study.score, last.fields.get("best_score"))
+        fields, epochs = last.fields | {"best_score": kept}, last.epochs
         _load(task, last.path)
         if last.is_late and not job.conf.dataset.train_on_val:
             trainer.validate(task, data, verbose=False)
-            fields = watch.fields(trainer) | {"best_score": fields.get("best_score")}
+            fields = watch.fields(trainer) | {"best_score": kept}
     else:
         trainer.fit(task, data, ckpt_path=path, weights_only=True)
         if not job.conf.dataset.train_on_val and watch.is_late(trainer):
             trainer.validate(task, data, verbose=False)
-        fields = watch.fields(trainer)
+        fields, epochs = watch.fields(trainer), trainer.current_epoch
     scoring.check_losses(fields.get("metrics", {}))
     if job.conf.trainer.test:
         fields |= _tested(trainer, job, task, data, fields)
-    return fields
+    return fields | {"epochs": epochs}
 
 
 def test(job: Job, folder: Path, done: Fields) -> Fields:
@@ -127,9 +129,8 @@ def _tested(
     before: Fields,
 ) -> Fields:
     trainer.test(task, data, verbose=False)
-    score = job.study.score.test
-    if job.conf.task.score.test_key is not None:
-        score = score.model_copy(update={"key": job.conf.task.score.test_key})
+    score = learning.test_score(job.conf.task)
     metrics = before.get("metrics", {}) | scoring.others(trainer, score.key)
     scoring.check_losses(metrics)
-    return {"test_score": scoring.read(score, trainer.callback_metrics), "metrics": metrics}
+    value = scoring.read(score, trainer.callback_metrics, TEST)
+    return {"test_score": value, "metrics": metrics}

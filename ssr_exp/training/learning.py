@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from ssr_exp.datasets import user_data
 from ssr_exp.datasets.augmentation import Augmentation
 from ssr_exp.datasets.images import IGNORED, Images, Splits, Target
 from ssr_exp.datasets.in_memory import TensorDataModule
+from ssr_exp.datasets.sources import MASKS
 from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import user_modules
@@ -29,6 +31,8 @@ from ssr_exp.training import own_module, relinking
 LONGEST_UNIT = 40
 HALVES = ("bf16-true", "16-true")  # precisions in which all numbers are of 16 bits
 NONE_IGNORED = -100  # no class, as torch has it
+# Keys of a task that only a module of the user's own reads.
+OF_MODULES = ("arguments", "network", "copies", "keep", "example_inputs", "version", "study")
 TASKS: dict[TaskKind, type[Supervised]] = {
     TaskKind.classification: Classification,
     TaskKind.multilabel: Multilabel,
@@ -44,22 +48,25 @@ def check(whole: Config) -> None:
         SsrError: says for which task they are.
     """
     conf = whole.task
+    own_module.check_trainer(conf)
     if conf.name is TaskKind.module:
         own_module.check(conf)
-    elif conf.target is not None:
-        raise SsrError(f"task.target={conf.target} goes with task=module: type that, too.")
+    else:
+        _check_no_module(conf)
     if whole.dataset.target is not None:
         _check_own_data(whole)
     is_class, is_number = (conf.name is k for k in (TaskKind.classification, TaskKind.regression))
     if (conf.balance is Balance.sampling and not is_class) or (
-        conf.balance is Balance.weights and is_number
+        conf.balance is Balance.weights and (is_number or conf.name is TaskKind.module)
     ):
         raise SsrError(
             f"task.balance={conf.balance.value} is not for task={conf.name.value}: type "
             "task.balance=none (weights are for classes and labels, sampling for classes alone)."
         )
     if conf.name is not TaskKind.segmentation:
-        for key in ("dice", "ignore_index"):
+        # Masks are read for a module of the user's own, too.
+        has_masks = conf.name is TaskKind.module and whole.dataset.name == MASKS
+        for key in ("dice",) if has_masks else ("dice", "ignore_index"):
             if (value := getattr(conf, key)) != getattr(TaskConf(), key):
                 said = "null" if value is None else value
                 raise SsrError(f"task.{key}={said} is for task=segmentation: leave it out.")
@@ -73,6 +80,20 @@ def check(whole: Config) -> None:
         raise SsrError(f"task.unit={conf.unit} is for task=regression: leave it out.")
     if len(conf.unit) > LONGEST_UNIT:
         raise SsrError(f"task.unit has {len(conf.unit)} letters: type {LONGEST_UNIT} or fewer.")
+
+
+def _check_no_module(conf: TaskConf) -> None:
+    """Refuse what only a module of the user's own reads: nothing would change but the study."""
+    if conf.target is not None:
+        raise SsrError(f"task.target={conf.target} goes with task=module: type that, too.")
+    asked, usual = asdict(conf), asdict(TaskConf())
+    keys = [key for key in OF_MODULES if asked[key] != usual[key]]
+    keys += [f"score.{k}" for k, v in asked["score"].items() if v != usual["score"][k]]
+    if keys:
+        raise SsrError(
+            f"task.{keys[0]} is for task=module, a LightningModule of yours, and "
+            f"task={conf.name.value} does not read it: leave it out."
+        )
 
 
 def _check_own_data(conf: Config) -> None:
@@ -137,6 +158,12 @@ def score(conf: TaskConf) -> Score:
         return own_module.score(conf)
     unit = {"unit": conf.unit} if conf.name is TaskKind.regression else {}
     return TASKS[conf.name].score.model_copy(update=unit)
+
+
+def test_score(conf: TaskConf) -> Score:
+    """Say what a task logs on test."""
+    on_val, key = score(conf), conf.score.test_key
+    return on_val.test if key is None else on_val.model_copy(update={"key": key})
 
 
 def offered(splits: Splits | UserData) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from ssr_exp.config import (
     TaskConf,
     TaskKind,
 )
-from ssr_exp.datasets import augmentation, in_memory, share, sources
+from ssr_exp.datasets import augmentation, in_memory, share, sources, user_data
 from ssr_exp.datasets.images import Splits, Target
 from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
@@ -194,6 +194,8 @@ def open(conf: Config) -> OpenedStudy:
             f"trainer.test=true, but data set {splits.name} has no test images: add a test folder "
             f"beside train (or rows of a table that say test), or type {without}trainer.test=false."
         )
+    if conf.trainer.test:
+        try_test(conf)
     if isinstance(splits, Splits):
         augmentation.check(conf.dataset, splits, conf.recipe.batch_size)
         share.check(conf.recipe.batch_size, len(splits.train), conf.trainer.devices)
@@ -234,6 +236,9 @@ def open(conf: Config) -> OpenedStudy:
         begun=lambda one: runs.study_folder(_name(conf, fields_in(one))).is_dir(),
     )
     fields, changed = fields_in(precision), dict[str, Any]()
+    if isinstance(splits, UserData) and splits.before:
+        older = fields | {"dataset": fields["dataset"] | {"content": splits.before}}
+        fields = older if runs.study_folder(_name(conf, older)).is_dir() else fields
     if conf.task.name is TaskKind.module:
         fields, changed = fingerprint.same_code(conf, fields)
     name = _name(conf, fields)
@@ -259,14 +264,31 @@ def _data(conf: Config) -> tuple[Splits | UserData, Tried | None]:
     """
     if conf.task.name is not TaskKind.module and conf.dataset.target is None:
         return images(conf), None
-    decides = Config(
+    return _tried(ConfigKey(_decides(conf)))
+
+
+def _decides(conf: Config) -> Config:
+    """Keep what decides how code of the user's own does on two batches."""
+    return Config(
         dataset=conf.dataset,
         task=conf.task,
         recipe=conf.recipe,
         trainer=replace(conf.trainer, max_epochs=1, test=False),
         paths=PathsConf(data=conf.paths.data),
     )
-    return _tried(ConfigKey(decides))
+
+
+def try_test(conf: Config) -> None:
+    """Try how a module of the user's own is tested, before trainings are spent on what is tested.
+
+    Raises:
+        SsrError: if it cannot be trained as it will be, or does not log its score on test.
+    """
+    if conf.task.name is TaskKind.module:
+        conf = _in_precision(conf, acceleration.of_own_module(conf.trainer))
+        shown = replace(conf.dataset, train_on_val=False)
+        has_val = not conf.dataset.train_on_val
+        _tested(ConfigKey(_decides(replace(conf, dataset=shown))), has_val=has_val)
 
 
 def _check_several_devices(conf: Config) -> None:
@@ -326,8 +348,24 @@ def _tried(key: ConfigKey[Config]) -> tuple[Splits | UserData, Tried | None]:
     if conf.dataset.target is not None:
         return preflight.own_data(conf, score)
     splits = images(conf)
+    # Finalists learn from val, too: nothing is left to validate on, and they log what others do.
+    shown = images(replace(conf, dataset=replace(conf.dataset, train_on_val=False)))
     module = own_module.make(conf.task, learning.offered(splits))
-    return splits, preflight.try_module(conf, module, learning.data(conf, splits), score)
+    return splits, preflight.try_module(conf, module, learning.data(conf, shown), score)
+
+
+@lru_cache(maxsize=4)
+def _tested(key: ConfigKey[Config], *, has_val: bool) -> None:
+    conf = key.part
+    if conf.dataset.target is not None:
+        module, data = own_module.make(conf.task, {}), user_data.make(conf.dataset)
+    else:
+        splits = images(conf)
+        module, data = (
+            own_module.make(conf.task, learning.offered(splits)),
+            learning.data(conf, splits),
+        )
+    preflight.try_test(conf, module, data, learning.test_score(conf.task), has_val=has_val)
 
 
 @lru_cache(maxsize=8)

@@ -52,7 +52,7 @@ def score(conf: TaskConf) -> Score:
     )
 
 
-def check(conf: TaskConf) -> None:
+def check_trainer(conf: TaskConf) -> None:
     """Refuse arguments of Lightning's Trainer that are not the user's to give here.
 
     Raises:
@@ -64,6 +64,14 @@ def check(conf: TaskConf) -> None:
                 f"task.trainer.{name} is decided elsewhere: by trainer.* and recipe.grad_clip, or "
                 "because each network is trained alike by one process. Leave it out."
             )
+
+
+def check(conf: TaskConf) -> None:
+    """Refuse arguments of a module that no file can hold.
+
+    Raises:
+        SsrError: says what to give instead.
+    """
     try:
         json.dumps(conf.arguments)
     except (TypeError, ValueError) as error:

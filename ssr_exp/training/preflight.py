@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
@@ -27,7 +28,7 @@ from ssr_exp.rescaling import input_examples
 from ssr_exp.rescaling.inputs import Inputs, Signature
 from ssr_exp.runs import provenance
 from ssr_exp.runs.score import Score
-from ssr_exp.tasks.supervised import Diverged
+from ssr_exp.tasks.supervised import TEST, Diverged
 from ssr_exp.training import own_module, relinking, scoring, trainers
 
 log = logging.getLogger(__name__)
@@ -136,25 +137,8 @@ def try_module(
     copies = {path: module.get_submodule(path) for path in conf.task.copies}
     watch = Watch({conf.task.network: network} | copies, score)
     expected = own_module.NetworkWatch(conf.task, network)
-    arguments = {
-        "accelerator": conf.trainer.accelerator,
-        # The one of this process, where several train a network together.
-        "devices": [torch.cuda.current_device()] if _is_on_gpu(conf) else 1,
-        "precision": conf.trainer.precision,
-        "gradient_clip_val": conf.recipe.grad_clip,
-    }
-    user = {k: v for k, v in conf.task.trainer.items() if not k.startswith("limit_")}
-    with isolate_rng(), trainers.quiet():
-        torch.manual_seed(0)
-        try:
-            trainers.two_batches(BATCHES, [watch, expected], arguments | user).fit(module, data)
-        except SsrError:
-            raise
-        except Exception as error:  # of anyone's code
-            log.debug("the first batches failed", exc_info=True)
-            raise SsrError(
-                f"{conf.task.target} does not train: {_where(error)}{cause(error)}."
-            ) from error
+    with _two_batches(conf, watch, expected) as trainer, _explained(conf, "train"):
+        trainer.fit(module, data)
     if len(called := [name for name in watch.networks if name in watch.calls]) > 1:
         log.warning(
             "validation calls %s: the weights of %s are those that are handed on",
@@ -177,6 +161,97 @@ def try_module(
     taken = _as_it_is_made(given, conf.trainer.precision)
     _say_what_differs(watch, given, name)
     return Tried(taken, scored)
+
+
+def try_test(
+    conf: Config,
+    module: LightningModule,
+    data: LightningDataModule,
+    score: Score,
+    *,
+    has_val: bool,
+) -> None:
+    """Train a module on two batches and test it on two, as its finalists will be.
+
+    Args:
+        conf: its configuration.
+        module: as it was made; it is trained on.
+        data: likewise, with test data.
+        score: that it has to log on test.
+        has_val: whether it is validated, too; else val is learnt from.
+
+    Raises:
+        SsrError: if it has no test_step, or that fails or logs no such score; or if it waits for
+            what is logged on val where there is none.
+    """
+    if not own_module.has_test(module):
+        raise SsrError(
+            f"{conf.task.target} has no test_step, and networks are tested by what that logs: add "
+            f"def test_step(self, batch, batch_idx) that logs {score.key}, or type "
+            "trainer.test=false (of a search: finalists.seeds=0)."
+        )
+    with _two_batches(conf) as trainer:
+        if not has_val:
+            trainer.limit_val_batches = 0
+        with _explained(conf, "train" if has_val else "train without val"):
+            try:
+                trainer.fit(module, data)
+            finally:
+                _check_monitors(trainer, conf)
+        with _explained(conf, "test"):
+            trainer.test(module, data, verbose=False)
+    with suppress(Diverged):
+        scoring.read(score, trainer.callback_metrics, TEST)
+
+
+def _check_monitors(trainer: Trainer, conf: Config) -> None:
+    """Refuse schedules and callbacks that wait for what was logged nowhere.
+
+    Raises:
+        SsrError: says for what they do.
+    """
+    waiting = [(c.scheduler, c.monitor, c.strict) for c in trainer.lr_scheduler_configs]
+    stopping = [(c, c.monitor, c.strict) for c in trainer.early_stopping_callbacks]
+    for one, monitor, is_strict in [*waiting, *stopping]:
+        if is_strict and monitor is not None and monitor not in trainer.callback_metrics:
+            raise SsrError(
+                f"{type(one).__name__} of {conf.task.target} monitors {monitor}, which nothing "
+                "logs where val is learnt from, as by finalists: let it monitor what training_step "
+                "logs, or serve val by a LightningDataModule of yours (dataset=module), or type "
+                "finalists.seeds=0."
+            )
+
+
+@contextmanager
+def _two_batches(conf: Config, *watching: Callback) -> Iterator[Trainer]:
+    """Set up a trainer of two batches as the configuration has it; no random number is used up."""
+    arguments = {
+        "accelerator": conf.trainer.accelerator,
+        # The one of this process, where several train a network together.
+        "devices": [torch.cuda.current_device()] if _is_on_gpu(conf) else 1,
+        "precision": conf.trainer.precision,
+        "gradient_clip_val": conf.recipe.grad_clip,
+    }
+    user = {k: v for k, v in conf.task.trainer.items() if not k.startswith("limit_")}
+    with isolate_rng(), trainers.quiet():
+        torch.manual_seed(0)
+        with _explained(conf, "train"):
+            trainer = trainers.two_batches(BATCHES, watching, arguments | user)
+        yield trainer
+
+
+@contextmanager
+def _explained(conf: Config, does: str) -> Iterator[None]:
+    """Say in a sentence where code of the user's own fails."""
+    try:
+        yield
+    except SsrError:
+        raise
+    except Exception as error:  # of anyone's code
+        log.debug("the first batches failed", exc_info=True)
+        raise SsrError(
+            f"{conf.task.target} does not {does}: {_where(error)}{cause(error)}."
+        ) from error
 
 
 def _is_on_gpu(conf: Config) -> bool:
@@ -232,25 +307,26 @@ def own_data(conf: Config, score: Score) -> tuple[UserData, Tried | None]:
     is_one = tried is None or tried.inputs.is_one_image
     text = " x ".join(map(str, shape)) if is_one or tried is None else tried.inputs.text()
     with isolate_rng(), trainers.quiet():
-        fingerprint, sizes = user_data.fingerprint(conf.dataset)
+        content = user_data.fingerprint(conf.dataset)
     classes = tuple(map(str, range(num_classes or 0)))
     known = UserData(
         conf.dataset.name,
-        fingerprint,
+        content.fingerprint,
         shape,
         num_classes,
         has_test,
         Reading(
             name=conf.dataset.name,
-            parts={part: {} for part, size in sizes.items() if size},
+            parts={part: {} for part, size in content.sizes.items() if size},
             sources={},
-            sizes=sizes,
+            sizes=content.sizes,
             targets=f"data of {conf.dataset.target}",
             pixels=f"inputs of {text}",
         ),
         classes,
         mean=(0.0,) * (shape[0] if num_classes else 0),
         std=(1.0,) * (shape[0] if num_classes else 0),
+        before=content.before,
     )
     return known, tried
 

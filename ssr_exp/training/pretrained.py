@@ -91,6 +91,7 @@ def open(conf: Config, splits: Splits | UserData, seed: nn.Module, plan: Plan) -
         source = checkpoints.read(path, seeds.spell(conf.model), seed)
         _check_classes(path, source, splits)
         _check_images(path, source, splits)
+        _check_teachers_split(conf, path, source.split)
         if isinstance(splits, Splits):
             _check_normalization(path, source, moments or (splits.mean, splits.std))
         weight, temperature = conf.recipe.distill_weight, conf.recipe.distill_temperature
@@ -129,6 +130,18 @@ def _check_split(conf: Config, content: str, theirs: Split | None) -> None:
         f"{theirs}, and this study has {ours}), so val would flatter what inherits from it: name a "
         "run of the same split, such as this study's modifiers=baseline with init=fresh."
     )
+
+
+def _check_teachers_split(conf: Config, path: str, theirs: Split | None) -> None:
+    """Say if a teacher has seen images of val: what it says of those of train may show it."""
+    ours = Split.model_validate(asdict(conf.dataset))
+    if theirs is None or ours.train_on_val or theirs.name != ours.name:
+        return
+    if theirs.words != ours.words:
+        _say_once(
+            f"the teacher in {path} was trained on images that are val here (with {theirs}, and "
+            f"this study has {ours}), so val may flatter what learns from it."
+        )
 
 
 def _check_classes(path: str, source: PretrainedNetwork, splits: Splits | UserData) -> None:

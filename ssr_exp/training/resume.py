@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch import Tensor, nn
 
 from ssr_exp import files, user_code
@@ -54,6 +55,7 @@ class ResumeState(Callback):
         self._before_s = before_s
         self._begun = time.perf_counter()
         self._generators: dict[str, Any] | None = None
+        self._plateaus: list[float | None] = []
         self._goes_on = False
 
     def on_save_checkpoint(
@@ -66,6 +68,8 @@ class ResumeState(Callback):
             **({"generators_of_ranks": generators} if len(generators) > 1 else {}),
             "fields": self._watch.fields(trainer),
             "is_late": self._watch.is_late(trainer),
+            "has_stopped": trainer.should_stop and trainer.fit_loop._can_stop_early,
+            "plateaus": [_seen(trainer, config) for config in trainer.lr_scheduler_configs],
             "spent_s": self._before_s + time.perf_counter() - self._begun,
         }
 
@@ -78,10 +82,17 @@ class ResumeState(Callback):
         states = kept.get("generators_of_ranks", [kept["generators"]])
         if trainer.global_rank < len(states):  # else it draws from new ones
             self._generators = states[trainer.global_rank]
+        self._plateaus = kept.get("plateaus", [])
         self._goes_on = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let each of several processes draw numbers of its own, as for dropout."""
+        """Take the steps of schedules that came after the checkpoint, before anything is drawn.
+
+        Let each of several processes draw numbers of its own, as for dropout.
+        """
+        for config, value in zip(trainer.lr_scheduler_configs, self._plateaus, strict=False):
+            if value is not None:
+                pl_module.lr_scheduler_step(config.scheduler, value)
         if trainer.global_rank:
             # Not by `seed_everything`, whose seed all samplers have to share.
             seed = (torch.initial_seed() + trainer.global_rank * APART) % 2**32
@@ -98,6 +109,20 @@ class ResumeState(Callback):
             self._goes_on = False
             # Else the loader that was begun before this would go on, in another order: begin anew.
             trainer.fit_loop._resuming_from_checkpoint = False
+
+
+def _seen(trainer: Trainer, config: LRSchedulerConfig) -> float | None:
+    """Read what a schedule will see once the checkpoint is written; None if it takes no step then.
+
+    Lightning steps those that wait for what val measures (`ReduceLROnPlateau`) after all callbacks.
+    """
+    is_due = (trainer.current_epoch + 1) % config.frequency == 0 and config.interval == "epoch"
+    if not (
+        config.reduce_on_plateau and is_due and trainer.lightning_module.automatic_optimization
+    ):
+        return None
+    value = trainer.callback_metrics.get(str(config.monitor))
+    return None if value is None else float(value)
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -151,6 +176,11 @@ class LastCheckpoint:
     fields: Fields  # of the record: what val measured after them
     spent_s: float  # by earlier processes
     is_late: bool = False  # whether it was not validated after its last step
+    has_stopped: bool = False  # whether a callback of the user's own ended it
+
+    def is_last(self, epochs: int) -> bool:
+        """Say whether nothing is left to train, of so many epochs."""
+        return self.has_stopped or self.epochs >= epochs
 
 
 def last_checkpoint(folder: Path) -> LastCheckpoint | None:
@@ -171,8 +201,8 @@ def last_checkpoint(folder: Path) -> LastCheckpoint | None:
             raise ValueError(f"{lost[0]} could not be kept there")
         if not isinstance(state["generators"], dict):
             raise ValueError("it holds no states of generators")
-        is_late = bool(state.get("is_late", False))
-        last = LastCheckpoint(path, epochs, fields, float(state["spent_s"]), is_late)
+        is_late, has_stopped = (bool(state.get(key)) for key in ("is_late", "has_stopped"))
+        last = LastCheckpoint(path, epochs, fields, float(state["spent_s"]), is_late, has_stopped)
     except Exception as error:  # cut short, damaged, or of an earlier ssr_exp
         log.warning("%s cannot be used (%s): training from the start", path, cause(error))
         return None

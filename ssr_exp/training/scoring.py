@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.score import Score
-from ssr_exp.tasks.supervised import Diverged, Supervised
+from ssr_exp.tasks.supervised import VAL, Diverged, Supervised
 from ssr_exp.training.callbacks import Checkpoint
 
 Fields = dict[str, Any]
@@ -64,15 +64,15 @@ class ScoreWatch(Callback):
         }
 
 
-def read(score: Score, logged: Mapping[str, Any]) -> float:
-    """Take a score from what was logged.
+def read(score: Score, logged: Mapping[str, Any], part: str = VAL) -> float:
+    """Take a score from what was logged on a part, val or test.
 
     Raises:
         Diverged: if it is not finite.
         SsrError: if it was not logged, or is out of its bounds.
     """
     if score.key not in logged:
-        raise SsrError(f"{score.key} was not logged{_instead(score.key, list(logged))}.")
+        raise SsrError(f"{score.key} was not logged{_instead(score.key, list(logged), part)}.")
     value = float(logged[score.key])
     if not math.isfinite(value):
         raise Diverged(f"the training diverged: {score.key} is {value}")
@@ -99,13 +99,14 @@ def check_losses(metrics: Mapping[str, float | None]) -> None:
             raise Diverged(f"the training diverged: {name} is not finite")
 
 
-def _instead(key: str, logged: Sequence[str]) -> str:
+def _instead(key: str, logged: Sequence[str], part: str) -> str:
     """Say which keys were logged, the nearest first."""
+    step, option = ("validation_step", "key") if part == VAL else ("test_step", "test_key")
     if not logged:
-        return ", and nothing else was: log it in validation_step with self.log"
+        return f", and nothing else was: log it in {step} with self.log"
     near = difflib.get_close_matches(key, logged, n=MOST_NAMED, cutoff=0)
     listed = ", ".join(dict.fromkeys([*near, *logged][:MOST_NAMED]))
-    return f"; these were: {listed}: type task.score.key=NAME"
+    return f"; these were: {listed}: type task.score.{option}=NAME"
 
 
 def best(trainer: Trainer, score: Score) -> float | None:
@@ -113,5 +114,10 @@ def best(trainer: Trainer, score: Score) -> float | None:
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, Checkpoint) and callback.monitor == score.key:
             value = callback.best_model_score
-            return None if value is None else float(value)
+            return within(score, None if value is None else float(value))
     return None
+
+
+def within(score: Score, best_score: float | None) -> float | None:
+    """Bring the best epoch's score within the bounds, as `read` brings each epoch's."""
+    return None if best_score is None else score.clamped(best_score)

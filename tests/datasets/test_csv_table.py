@@ -88,6 +88,16 @@ def test_it_says_what_was_read(load: Load) -> None:
     assert lines[0] == "csv: 40 images with any of 2 labels: red 20, round 8"
 
 
+def test_flags_may_be_written_as_numbers_with_a_point_and_empty_ones_are_named(load: Load) -> None:
+    plain = load(Target.labels, "red")
+    pointed = load(Target.labels, "red", columns={"red": [float(i % 2) for i in range(ROWS)]})
+    assert pointed.train.classes == ("red",) and pointed.fingerprint == plain.fingerprint
+    empty = load(Target.labels, "red", "round", columns={"red": ["", 1, "", *[0, 1] * 18, 0]})
+    assert "empty cells count as 0 (red 2): fill them in" in empty.reading.warnings[0]
+    for splits in (plain, pointed, load(Target.labels, "tags")):
+        assert not any("empty" in warning for warning in splits.reading.warnings)
+
+
 def test_groups_stay_together_and_the_draw_is_repeatable(load: Load) -> None:
     splits = load(Target.numbers, "age", group="patient")
     held = [{int(file.stem) // 4 for file in part.files} for part in parts(splits)]

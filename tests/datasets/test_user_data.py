@@ -114,7 +114,7 @@ def test_the_same_val_set_is_the_same_and_any_change_of_it_is_another() -> None:
 def test_what_a_data_module_says_of_itself_counts_first() -> None:
     data = Held([object()])
     data.fingerprint = lambda: "mine"  # type: ignore[attr-defined]
-    said, sizes = user_data.content(data, None)
+    said, sizes, _ = user_data.content(data, None)
     assert sizes == {"train": 2, "val": 1} and said != content(ARRAYS)
 
 
@@ -158,10 +158,59 @@ def test_a_val_set_that_each_training_would_draw_anew_is_refused(own: Own) -> No
     name = own(SPLIT)
     with pytest.raises(SsrError, match="serves another val set each time it is made"):
         user_data.fingerprint(DatasetConf(target=f"{name}.Split"))
-    said, sizes = user_data.fingerprint(DatasetConf(target=f"{name}.Seeded"))
+    said, sizes, _ = user_data.fingerprint(DatasetConf(target=f"{name}.Seeded"))
     assert sizes == {"train": 30, "val": 10}
     torch.manual_seed(7)
     assert user_data.fingerprint(DatasetConf(target=f"{name}.Seeded"))[0] == said
+
+
+PICKED = """
+import torch
+from torch.utils.data import BatchSampler, DataLoader, SubsetRandomSampler, WeightedRandomSampler
+import lightning as L
+
+class Batched(BatchSampler):
+    pass
+
+class Picked(L.LightningDataModule):
+    def __init__(self, seed=None, kind="subset"):
+        super().__init__()
+        self.seed, self.kind = seed, kind
+    def setup(self, stage):
+        generator = torch.Generator()
+        _ = generator.seed() if self.seed is None else generator.manual_seed(self.seed)
+        self.all = torch.arange(40)
+        order = torch.randperm(40, generator=generator).tolist()
+        self.train, self.val = order[10:], order[:10]
+    def train_dataloader(self):
+        if self.kind == "weighted":
+            return DataLoader(self.all, 4, sampler=WeightedRandomSampler([1.0] * 40, 15))
+        return DataLoader(self.all, 4, sampler=SubsetRandomSampler(self.train))
+    def val_dataloader(self):
+        sampler = SubsetRandomSampler(self.val)
+        if self.kind == "batched":
+            return DataLoader(self.all, batch_sampler=Batched(sampler, 3, False))
+        return DataLoader(self.all, 4, sampler=sampler)
+"""
+
+
+def test_a_val_set_is_what_its_sampler_picks(own: Own) -> None:
+    target = f"{own(PICKED)}.Picked"
+
+    def read(**arguments: object) -> user_data.Content:
+        return user_data.fingerprint(DatasetConf(target=target, arguments=arguments))
+
+    with pytest.raises(SsrError, match="serves another val set each time it is made"):
+        read()
+    usual = read(seed=0)
+    assert usual == read(seed=0) and usual.sizes == {"train": 30, "val": 10}
+    assert usual.fingerprint == read(seed=0, kind="batched").fingerprint
+    other = read(seed=1)
+    assert other.fingerprint != usual.fingerprint and other.before == usual.before != ""
+    weighted = read(seed=0, kind="weighted")
+    assert weighted.sizes == {"train": 40, "val": 10}
+    assert content(range(40)) == user_data.content(Held(range(40)), None).fingerprint
+    assert user_data.content(Held(range(40)), None).before == ""
 
 
 def test_only_a_class_of_data_modules_is_called_because_a_file_says_so(
@@ -200,6 +249,6 @@ def test_a_stream_and_several_loaders_are_looked_at_too() -> None:
         def val_dataloader(self) -> Any:
             return {"one": DataLoader(ARRAYS, collate_fn=list), "two": DataLoader(Stream(), 4)}
 
-    said, sizes = user_data.content(Several(()), None)
+    said, sizes, _ = user_data.content(Several(()), None)
     assert sizes == {"train": 2}  # a stream has no length
     assert said == user_data.content(Several(()), None)[0]

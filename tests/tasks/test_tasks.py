@@ -269,6 +269,27 @@ def test_a_training_goes_on_after_a_batch_of_which_no_pixel_counts(
     assert all(map(math.isfinite, found.values()))
 
 
+@pytest.mark.parametrize("ignored", [IGNORED, 0])
+def test_the_loss_of_val_is_the_mean_over_its_pixels_however_it_is_cut_into_batches(
+    ignored: int,
+) -> None:
+    draw = torch.Generator().manual_seed(0)
+    logits, y = (
+        torch.randn(6, 3, 2, 4, generator=draw),
+        torch.randint(0, 3, (6, 2, 4), generator=draw),
+    )
+    y[:2, :, 1:] = ignored  # few pixels of some images count
+    for size in (1, 2, 4, 6):
+        task = SemanticSegmentation(nn.Identity(), RECIPE, 3, ignore_index=ignored)
+        for batch in zip(logits.split(size), y.split(size), strict=True):
+            task.validation_step(batch, 0)
+        expected = float(F.cross_entropy(logits, y, ignore_index=ignored))
+        assert task.tally("val").loss() == pytest.approx(expected, rel=1e-5)
+    task.tally("val").reset()
+    task.validation_step((logits, torch.full_like(y, ignored)), 0)
+    assert task.tally("val").loss() == 0
+
+
 def test_dice_is_that_of_the_classes_that_are_there() -> None:
     y = torch.tensor([[[0, 0], [1, IGNORED]]])
     logits = 50 * F.one_hot(torch.tensor([[[0, 1], [1, 0]]]), 3).movedim(-1, 1).float()

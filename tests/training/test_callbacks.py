@@ -32,8 +32,12 @@ def fit(
     quiet_trainer: Callable[..., Trainer],
     tmp_path: Path,
 ) -> Fit:
-    def run(*extra: Callback, **recipe: float) -> tuple[Trainer, Classification]:
+    def run(
+        *extra: Callback, held: Tensor | None = None, **recipe: float
+    ) -> tuple[Trainer, Classification]:
         made = small_task(**recipe)
+        if held is not None:
+            made.network.register_buffer("held", held)
         built = callbacks.build(made.recipe, TrainerConf(progress=False), tmp_path, ACCURACY)
         trainer = quiet_trainer(2, [*built, *extra])
         trainer.fit(made, digits_module())
@@ -97,6 +101,12 @@ def test_average_follows_its_formula(fit: Fit) -> None:
     for name, value in made.network.state_dict().items():
         if value.is_floating_point():
             assert torch.allclose(value.double(), average[name], atol=1e-5), name
+
+
+def test_an_average_of_whole_numbers_is_what_they_are(fit: Fit) -> None:
+    """Indices that never change stay the same, which 0.9 x + 0.1 x rounded down does not."""
+    _, made = fit(held=torch.arange(50), ema_decay=0.9)
+    assert torch.equal(made.network.held, torch.arange(50))
 
 
 def test_testing_a_checkpoint_tests_the_average_in_it(

@@ -53,3 +53,51 @@ def test_numbers_are_not_learnt_in_half_precision(conf: Compose, precision: str)
     with pytest.raises(SsrError, match="rounds the numbers that are to be learnt"):
         learning.check(conf(*words))
     learning.check(conf(*words[:2], "trainer.precision=bf16-mixed"))
+
+
+MODULE = ("task=module", "task.target=a.B", "task.score.key=val/x", "task.score.direction=max")
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "task.score.key=val/x",
+        "task.score.bounds=[0,1]",
+        "task.arguments={lr:1}",
+        "task.network=model",
+        "task.copies=[ema]",
+        "task.keep=[ema]",
+        "task.example_inputs=a.b",
+        "task.version=2",
+        "task.study=other",
+    ],
+)
+def test_what_only_a_module_of_ones_own_reads_is_refused_for_our_tasks(
+    conf: Compose, word: str
+) -> None:
+    key = word.partition("=")[0]
+    with pytest.raises(SsrError, match=f"^{key} is for task=module, .* it: leave it out"):
+        learning.check(conf(word))
+    learning.check(conf(*MODULE, word))
+
+
+def test_arguments_of_the_trainer_that_are_decided_elsewhere_are_refused_for_any_task(
+    conf: Compose,
+) -> None:
+    for words in ((), MODULE):
+        with pytest.raises(SsrError, match=r"task\.trainer\.max_epochs is decided elsewhere"):
+            learning.check(conf(*words, "+task.trainer.max_epochs=3"))
+        learning.check(conf(*words, "+task.trainer.accumulate_grad_batches=2"))
+
+
+def test_a_module_of_ones_own_balances_by_itself(conf: Compose) -> None:
+    for balance in ("weights", "sampling"):
+        with pytest.raises(SsrError, match=f"task.balance={balance} is not for task=module"):
+            learning.check(conf(*MODULE, f"task.balance={balance}"))
+
+
+def test_a_module_may_say_which_pixels_of_masks_count_nowhere(conf: Compose) -> None:
+    learning.check(conf(*MODULE, "dataset=masks", "task.ignore_index=null"))
+    for words in (("dataset=digits", "task.ignore_index=null"), ("dataset=masks", "task.dice=0")):
+        with pytest.raises(SsrError, match="is for task=segmentation: leave it out"):
+            learning.check(conf(*MODULE, *words))

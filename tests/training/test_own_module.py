@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import json
 import linecache
 import sys
 from collections.abc import Callable
@@ -17,14 +19,35 @@ from torch import nn
 
 from ssr_exp import user_code
 from ssr_exp.app import exports
-from ssr_exp.config import Config, DatasetConf, ExportConfig, TaskConf, TaskKind
+from ssr_exp.config import (
+    Config,
+    DatasetConf,
+    ExportConfig,
+    FinalistsConf,
+    SearchConfig,
+    TaskConf,
+    TaskKind,
+)
+from ssr_exp.edge import selection
+from ssr_exp.edge.export.verification import Samples
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import rescale, saved
+from ssr_exp.runs import studies
 from ssr_exp.runs import trained as trained_networks
 from ssr_exp.runs.record import Record, Status
-from ssr_exp.runs.store import LAST_CHECKPOINT, Store, module_weights
-from ssr_exp.training import fingerprint, fit, learning, opened_study, own_module, run
+from ssr_exp.runs.store import LAST_CHECKPOINT, RECORD_FILE, Store, module_weights
+from ssr_exp.training import (
+    finalists,
+    fingerprint,
+    fit,
+    learning,
+    opened_study,
+    own_module,
+    resume,
+    run,
+)
 from ssr_exp.training.own_validation import OwnValidation
+from tests.datasets import test_masks as masks
 
 Compose = Callable[..., Config]
 Own = Callable[[str], str]
@@ -408,22 +431,58 @@ def test_a_module_goes_on_after_its_last_epoch_as_if_it_was_never_killed(
         words += ("dataset=module", f"dataset.target={own(DATA)}.Data")
         words += ("dataset.arguments={channels:1}",)
     whole, state = trained(conf(*words))
-    steps, last = [], 60 if data == "digits" else 5
+    last = 60 if data == "digits" else 5
+    broken = conf(*words, f"paths.runs={conf().paths.runs}2")
+    steps = killed_at(last, broken, monkeypatch)
+    record, again = trained(broken)
+    assert len(steps) == last and record.scores == whole.scores
+    assert all(torch.equal(state[n], again[n]) for n in state)
+
+
+def killed_at(step: int, conf: Config, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Kill a training after so many steps; returns the steps, and counts no others."""
+    steps: list[int] = []
 
     def killing(*_: object) -> None:
         steps.append(1)
-        if len(steps) == last:
+        if len(steps) == step:
             raise Killed
 
     with monkeypatch.context() as patch:
         patch.setattr(run, "explain", lambda error: (_ for _ in ()).throw(Killed))
         patch.setattr(own_module.NetworkWatch, "on_train_batch_end", killing, raising=False)
-        broken = conf(*words, f"paths.runs={conf().paths.runs}2")
         with pytest.raises(Killed):
-            run.train(broken)
-    record, again = trained(broken)
-    assert len(steps) == last and record.scores == whole.scores
+            run.train(conf)
+    return steps
+
+
+def test_a_schedule_that_waits_for_val_goes_on_with_the_step_that_it_would_have_taken(
+    asked: Callable[..., Config], conf: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning takes that after the checkpoint of the epoch, and not at all when it goes on."""
+    text, _ = waiting("ReduceLROnPlateau", "val/share")
+    text = text.replace("patience=0", "patience=0, threshold=10")  # each epoch's step lowers it
+    first = asked(text, "trainer.max_epochs=3")
+    _, state = trained(first)
+    broken = dataclasses.replace(first, paths=conf(f"paths.runs={first.paths.runs}2").paths)
+    killed_at(60, broken, monkeypatch)
+    _, again = trained(broken)
     assert all(torch.equal(state[n], again[n]) for n in state)
+
+
+def test_a_training_that_a_callback_ends_says_its_epochs_and_does_not_go_on(
+    asked: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, (word,) = waiting("EarlyStopping", "val/share")
+    conf = asked(text, word.replace("}]", ", min_delta: 9, patience: 1}]"), "trainer.max_epochs=5")
+    whole = run.train(conf)
+    assert whole.epochs == len(whole.scores) == 2
+    (path,) = Path(conf.paths.runs).glob(f"*/*/seed0/{RECORD_FILE}")
+    path.unlink()  # killed before it was written
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "fit", lambda *_, **__: pytest.fail("it trains on"))
+        again = run.train(conf)
+    assert (again.epochs, again.scores) == (2, whole.scores)
 
 
 def test_the_weights_that_validation_scored_are_those_that_are_handed_on(
@@ -495,8 +554,104 @@ def test_what_a_module_configures_itself_stays_and_its_score_on_test_has_a_name(
     words = ("trainer.test=true", "task.score.test_key=other", *SMALLER)
     record, _ = trained(asked(text, *words))
     assert sys.modules[name].seen and record.test_score is not None
-    with pytest.raises(run.RunFailed, match=r"test/share was not logged; these were: .*other"):
-        run.train(asked(text, "trainer.test=true", *SMALLER))
+
+
+UNTESTED = {
+    "no test_step": ({"def test_step": "def testing"}, r"has no test_step, .* logs test/share, or"),
+    "another key": (
+        {'self.log("test/share"': 'self.log("other"'},
+        r"test/share was not logged; these were: other: type task\.score\.test_key=NAME",
+    ),
+    "no key": ({'self.log("test/share", ': "float("}, "nothing else was: log it in test_step"),
+    "a failure": ({'self.log("test/share"': 'self.lod("x"'}, "Lit does not test: in own_"),
+}
+
+
+def searched(conf: Config, seeds: int = 0) -> SearchConfig:
+    """Make the configuration of a search that trains so many finalists."""
+    fields = {field.name: getattr(conf, field.name) for field in dataclasses.fields(conf)}
+    return SearchConfig(**fields, finalists=FinalistsConf(seeds=seeds))
+
+
+PLATEAU = """
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "KEY"}}
+"""
+STOPS = (
+    "task.trainer.callbacks=[{_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: KEY}]"
+)
+
+
+def waiting(kind: str, key: str) -> tuple[str, tuple[str, ...]]:
+    """Write a module that steps its schedule by a key, or words of a training that stops by it."""
+    plain = code(**{'self.log("train/loss", loss)': 'self.log("train/loss", loss, on_epoch=True)'})
+    if kind == "EarlyStopping":
+        return plain, (f"+{STOPS}".replace("KEY", key),)
+    sgd = "return torch.optim.SGD(self.parameters(), lr=self.hparams.lr, momentum=0.9)"
+    return plain.replace(sgd, PLATEAU.strip().replace("KEY", key)), ()
+
+
+@pytest.mark.parametrize("kind", ["ReduceLROnPlateau", "EarlyStopping"])
+def test_what_waits_for_val_is_refused_where_finalists_learn_from_val(
+    asked: Callable[..., Config], own: Own, kind: str
+) -> None:
+    text, words = waiting(kind, "val/share")
+    whole = searched(asked(text, *words), seeds=1)
+    with pytest.raises(
+        SsrError, match=f"^{kind} of own_.*monitors val/share, .* finalists.seeds=0"
+    ):
+        finalists.check(whole, opened_study.open(whole))
+    data = ("dataset=module", f"dataset.target={own(DATA)}.Data", "dataset.arguments={channels:1}")
+    whole = searched(asked(text, *words, *data), seeds=1)  # whose finalists keep val
+    finalists.check(whole, opened_study.open(whole))
+    text, words = waiting(kind, "train/loss")
+    conf = asked(text, *words, "trainer.max_epochs=2")
+    whole = searched(conf, seeds=1)
+    finalists.check(whole, opened_study.open(whole))
+    assert trained(asked(text, *words, *FINAL))[0].test_score is not None
+
+
+@pytest.mark.parametrize("kind", UNTESTED)
+@pytest.mark.parametrize("data", ["digits", "of its own"])
+def test_what_cannot_be_tested_is_refused_before_the_rounds_of_a_search(
+    asked: Callable[..., Config], own: Own, kind: str, data: str
+) -> None:
+    swapped, sentence = UNTESTED[kind]
+    words = [f"dataset.target={own(DATA)}.Data", "dataset.arguments={channels:1}"]
+    conf = asked(code(**swapped), *(["dataset=module", *words] if data != "digits" else []))
+    whole = searched(conf)
+    opened = opened_study.open(whole)
+    finalists.check(whole, opened)
+    whole.finalists.seeds = 1
+    is_known = data != "digits" and kind == "no test_step"  # of a DataModule, without a trial
+    said = "nothing to test finalists with: .* test_dataloader and test_step"
+    with pytest.raises(SsrError, match=said if is_known else sentence):
+        finalists.check(whole, opened)
+    conf.trainer.test = True
+    with pytest.raises(SsrError, match="trainer.test=true, but" if is_known else sentence):
+        opened_study.open(conf)
+
+
+def test_the_name_of_a_score_on_test_renames_no_study(asked: Callable[..., Config]) -> None:
+    """Nor does it find another one than before, where it was once a part of the name."""
+    conf = asked(code())
+    usual = opened_study.open(conf)
+    conf.task.score.test_key = "other"
+    assert opened_study.open(conf).name == usual.name
+    older, store = copy.deepcopy(usual.fields), Store(conf.paths.runs)
+    older["task"]["score"]["test_key"] = "other"
+
+    def begun() -> str:
+        name = opened_study._name(conf, older)
+        store.write_text(store.study_folder(name) / studies.FILE, json.dumps(older))
+        return name
+
+    assert opened_study.open(conf).name == usual.name
+    assert begun() == opened_study.open(conf).name != usual.name
+    older["task"]["code"] = dict.fromkeys(older["task"]["code"], "edited")
+    conf.task.study = begun()
+    assert opened_study.open(conf).name == conf.task.study
 
 
 def test_averaged_weights_are_ours_where_they_are_asked_for(asked: Callable[..., Config]) -> None:
@@ -568,6 +723,60 @@ def test_a_file_is_scored_in_the_networks_place_wherever_that_is_held(
     assert all(torch.equal(t, weights[n]) for n, t in network.state_dict().items())
 
 
+FINAL = ("dataset.train_on_val=true", "trainer.test=true", "origin=finalist")
+
+
+def exported(conf: Config) -> tuple[Record, Samples]:
+    """Train a network, and read what its files would be compared by."""
+    record, _ = trained(conf)
+    (job,) = run.plan(conf)
+    chosen = selection.find(
+        Path(conf.paths.runs), str(run.folder(Store(conf.paths.runs), job)), trust=True
+    )
+    request = ExportConfig(paths=conf.paths, calibration=8)
+    task, dataset = exports._task(chosen), exports._dataset(request, chosen)
+    (part,) = exports._own_inputs(request, chosen, task, dataset)
+    assert part.measure is not None
+    return record, part
+
+
+def test_finalists_learn_from_val_too_and_their_files_are_scored_on_it(
+    asked: Callable[..., Config],
+) -> None:
+    text = code()
+    record, part = exported(asked(text, *SMALLER, *FINAL))
+    assert record.score is None and record.test_score is not None
+    assert (part.name, part.learnt, len(part)) == ("val", True, 8)
+
+
+def test_a_module_learns_masks_of_black_and_white_and_its_study_says_how_they_were_read(
+    asked: Callable[..., Config], tmp_path: Path
+) -> None:
+    root = masks.write(tmp_path / "masks", save=masks.black_and_white)
+    head = "nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)"
+    text = code(**{head: "nn.Conv2d(16, 2, 1)", "nn.Conv2d(1, 16": "nn.Conv2d(3, 16"})
+    words = ("dataset=masks", f"dataset.root={root}", "dataset.crop_padding=0")
+    with pytest.raises(SsrError, match=r"type task\.ignore_index=null, and it is a class"):
+        run.plan(asked(text, *words))
+    conf = asked(text, *words, "task.ignore_index=null")
+    record, part = exported(conf)
+    (job,) = run.plan(conf)
+    assert part.measure is not None and record.score is not None
+    assert job.study.fields["task"]["ignore_index"] is None
+    assert "ignore_index" not in opened_study.open(asked(code())).fields["task"]
+
+
+def test_files_are_scored_on_images_that_are_normalised_as_the_network_learned_them(
+    asked: Callable[..., Config],
+) -> None:
+    conf = asked(code(), "dataset.normalize=imagenet")
+    record, part = exported(conf)
+    (job,) = run.plan(conf)
+    network = trained_networks.read(run.folder(Store(conf.paths.runs), job), "", trust=True).network
+    assert part.measure is not None and not part.learnt
+    assert part.measure(network, iter(())) == pytest.approx(record.score)
+
+
 def test_the_score_is_what_validation_measured_last(asked: Callable[..., Config]) -> None:
     """Neither a step of the training that bears its name, nor an earlier epoch's."""
     text = code(**{'self.log("train/loss", loss)': 'self.log("val/share", 0.123)'})
@@ -586,6 +795,20 @@ def test_a_score_that_is_no_number_is_a_training_that_diverged(
     )
     assert record.status is Status.diverged and "val/share is nan" in (record.error or "")
     assert "val/share is not finite after 2 batches" in caplog.text
+
+
+def test_a_mean_one_rounding_beyond_its_bound_is_read_again(asked: Callable[..., Config]) -> None:
+    """In the record of a training, and in that of one that was killed before it was written."""
+    conf = asked(code(**{'"val/share", share': '"val/share", share * 0 + 1.0000001'}))
+    record, _ = trained(conf)
+    (folder,) = Path(conf.paths.runs).glob("*/*/seed0")
+    assert Store(conf.paths.runs).read(folder) == record and record.best_score == 1.0
+    (folder / RECORD_FILE).unlink()
+    kept = torch.load(folder / LAST_CHECKPOINT, weights_only=True)
+    kept[resume.KEY]["fields"]["best_score"] = 1.0000001
+    torch.save(kept, folder / LAST_CHECKPOINT)
+    assert run.train(conf).best_score == 1.0
+    assert Store(conf.paths.runs).read(folder) is not None
 
 
 def test_of_what_cannot_be_traced_a_part_is_advised(asked: Callable[..., Config]) -> None:
@@ -641,7 +864,7 @@ def test_what_no_checkpoint_keeps_is_said_and_then_nothing_goes_on(
 DATA = """
 import lightning as L
 import torch
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler, TensorDataset
 
 
 class Data(L.LightningDataModule):
@@ -703,6 +926,11 @@ class Late(Data):
         return DataLoader(Counted(list(self.all)), 16)
 
 
+class Picking(Data):
+    def val_dataloader(self):
+        return DataLoader(self.all, 16, sampler=SubsetRandomSampler(range(8)))
+
+
 class Failing(Data):
     @property
     def num_classes(self):
@@ -719,6 +947,19 @@ def test_our_tasks_learn_from_a_data_module(conf: Compose, own: Own) -> None:
     assert state["network.fc.weight"].shape[0] == 3
     other = opened_study.open(conf(*words, "dataset.arguments={pixels:8}"))
     assert other.name != record.study and other.plan.input_shape == (2, 8, 8)
+
+
+def test_a_study_that_was_begun_before_samplers_were_looked_at_keeps_its_name(
+    conf: Compose, own: Own
+) -> None:
+    asked = conf("dataset=module", f"dataset.target={own(DATA)}.Picking")
+    usual = opened_study.open(asked)
+    assert usual.splits.reading.sizes == {"train": 48, "val": 8}
+    older, store = copy.deepcopy(usual.fields), Store(asked.paths.runs)
+    older["dataset"]["content"] = usual.splits.before
+    name = opened_study._name(asked, older)
+    store.write_text(store.study_folder(name) / studies.FILE, json.dumps(older))
+    assert opened_study.open(asked).name == name != usual.name
 
 
 @pytest.mark.filterwarnings("ignore:Your `IterableDataset` has `__len__`")

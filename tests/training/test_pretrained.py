@@ -347,16 +347,20 @@ def test_weights_that_know_the_val_images_are_refused(
     opened: Callable[..., OpenedStudy],
     words: tuple[str, ...],
     tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     folder, alone = leave(*words, network=FULL), tmp_path / "alone"
     home = folder.parents[1]
     saved.write(alone, saved.read(home), checkpoints.state_dict(folder / "last.ckpt"))
     shutil.copy(home / "study.json", alone)
-    for path in (folder, alone):
+    for path in (folder, alone, folder / "last.ckpt", alone / saved.WEIGHTS):
         said = refused(opened, *inherit(path))
         assert "trained on images that are val here" in said and words[0] in said
         assert opened(*inherit(path), *TRAINED_ON_VAL).pretrained.state is not None
         assert opened(f"recipe.distill={path}").pretrained.teacher is not None
+        assert f"the teacher in {path} was trained on images that are val here" in caplog.text
+    shutil.copy(folder / "last.ckpt", tmp_path / "elsewhere.ckpt")  # which nobody knows
+    assert opened(*inherit(tmp_path / "elsewhere.ckpt")).pretrained.state is not None
 
 
 @pytest.mark.parametrize("is_other", [False, True])

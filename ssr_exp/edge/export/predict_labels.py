@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 UNKNOWN = "--score takes a table of images and their labels: name a .csv file"
-FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}
+YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no", "")  # cells of a label
+FLAGS = dict.fromkeys(YES, True) | dict.fromkeys(NO, False)
 
 
 def add_options(parser: argparse.ArgumentParser, count: Callable[[str], int]) -> None:
