@@ -89,7 +89,8 @@ def fields(
             k: v for k, v in asdict(task).items() if k in ("name", "balance") or v != usual[k]
         }
     if taken.moments is not None:
-        decides["normalization"] = dict(zip(("mean", "std"), taken.moments, strict=True))
+        mean, std = map(list, taken.moments)  # as a study's file has them
+        decides["normalization"] = {"mean": mean, "std": std}
     return decides | ({"init": taken.init} if taken.init else {})
 
 

@@ -401,6 +401,16 @@ def test_an_edit_of_the_code_names_the_study_that_it_left_and_may_go_on_with_it(
         opened_study.open(conf(*words[:-1], "task.study=x"))
 
 
+def test_an_edit_that_is_taken_back_goes_on_with_its_study_by_name(
+    conf: Compose, own: Own, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = (*WORDS, f"task.target={own(code())}.Lit", "dataset.normalize=imagenet")
+    record, _ = trained(conf(*words))
+    caplog.clear()
+    assert opened_study.open(conf(*words, f"task.study={record.study}")).name == record.study
+    assert opened_study.open(conf(*words)).name == record.study and not caplog.text
+
+
 def test_an_edit_of_the_code_is_another_study_and_a_version_stands_for_it(
     conf: Compose, own: Own
 ) -> None:
