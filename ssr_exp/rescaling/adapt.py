@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ssr_exp.errors import SsrError, cause
-from ssr_exp.rescaling import input_examples, meta
+from ssr_exp.rescaling import initialise, input_examples, meta
 from ssr_exp.rescaling.inputs import Example
 
 SIZES = (32, 64, 96, 128, 224)  # pixels: those that are proposed where the images are too small
@@ -163,17 +163,18 @@ def _check_inputs(network: nn.Module, name: str) -> None:
 
 def _fit_stem(network: nn.Module, flow: Flow, *, small: bool) -> bool:
     """Fit what reads the image; says whether anything was changed."""
+    std = initialise.constant_std(network)
     for path, channels in flow.channels.items():
         conv = network.get_submodule(path)
         assert isinstance(conv, nn.Conv2d)
-        _redraw(conv, channels, conv.kernel_size)
+        _redraw(conv, channels, conv.kernel_size, std)
     stem = _strided(network, flow) if small else None
     if stem is None:
         return bool(flow.channels)
     if (pooling := _pooling(network, flow)) is not None:
         parent, _, name = pooling.rpartition(".")
         setattr(network.get_submodule(parent), name, nn.Identity())
-    _unstride(stem)
+    _unstride(stem, std)
     return True
 
 
@@ -198,24 +199,30 @@ def _pooling(network: nn.Module, flow: Flow) -> str | None:
     return after[0] if max(stride) > 1 else None
 
 
-def _unstride(conv: nn.Conv2d) -> None:
+def _unstride(conv: nn.Conv2d, std: float | None) -> None:
     patches = conv.kernel_size == conv.stride
     conv.stride = (1, 1)
     if max(conv.kernel_size) <= 3 and not patches:
         return
-    _redraw(conv, conv.in_channels, (3, 3))
+    _redraw(conv, conv.in_channels, (3, 3), std)
     conv.dilation = (1, 1)
     if type(conv) is nn.Conv2d or conv.padding != (0, 0):  # else it pads for itself
         conv.padding = (1, 1)
         conv._reversed_padding_repeated_twice = [1, 1, 1, 1]
 
 
-def _redraw(conv: nn.Conv2d, in_channels: int, kernel: tuple[int, ...]) -> None:
-    """Give a convolution a new weight, drawn by the rule of He et al. that its old one is near."""
+def _redraw(conv: nn.Conv2d, in_channels: int, kernel: tuple[int, ...], std: float | None) -> None:
+    """Give a convolution a new weight, drawn by the rule of He et al. that its old one is near.
+
+    Where all convolutions have one standard deviation `std`, the new weight has it, too.
+    """
     mode = _mode(conv.weight)
     weight = conv.weight.new_empty((conv.out_channels, in_channels // conv.groups, *kernel))
     conv.in_channels, conv.kernel_size, conv.weight = in_channels, kernel, nn.Parameter(weight)
-    nn.init.kaiming_normal_(conv.weight, mode=mode, nonlinearity="relu")
+    if std is None:
+        nn.init.kaiming_normal_(conv.weight, mode=mode, nonlinearity="relu")
+    else:
+        nn.init.normal_(conv.weight, std=std)
 
 
 def _mode(weight: Tensor) -> Any:

@@ -3,7 +3,7 @@
 Groups of channels (`segment=channels`) have widths alone: `w16-8-32`. The channels are what each
 segment puts out. Where two widths of a segment differ only inside its blocks (their bottlenecks
 round at other fractions), a letter tells them apart: `144`, then `144b`. The inner width of a block
-that is left out is 0.
+that is left out is 0; of widths that differ only inside such blocks, one code names the network.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from string import ascii_lowercase
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.plan import Architecture, Plan, Widths
 
+LONGEST = 20_000  # characters of a code that a file holds; of a thousand segments, 5,000
 NUMBER = "[0-9]{1,9}"  # what is longer is no number of blocks or channels, and slow to read
 WIDTHS = rf"w({NUMBER}[a-z]*(?:-{NUMBER}[a-z]*)*)"
 PATTERN = re.compile(rf"(?:.*_)?d({NUMBER}(?:-{NUMBER})*)_{WIDTHS}")
@@ -32,6 +33,7 @@ def write(plan: Plan, architecture: Architecture) -> str:
         >>> write(plan, plan.baseline)
         'd3-3-3_w16-32-64'
     """
+    architecture = plan.canonical(architecture)
     gone, pairs = plan.gone(architecture), zip(plan.widths, architecture.widths, strict=True)
     channels = ["0" if s in gone else _channels(*pair) for s, pair in enumerate(pairs)]
     widths = f"w{'-'.join(channels)}"
@@ -64,7 +66,7 @@ def parse(plan: Plan, code: str) -> Architecture:
     kept = tuple(_blocks(plan, s, int(texts.get(s, "1"))) for s in range(len(plan.segments)))
     gone = plan.gone(Architecture(kept, ()))
     positions = [_position(plan, s, text, gone=s in gone) for s, text in enumerate(widths)]
-    return Architecture(kept, tuple(positions))
+    return plan.canonical(Architecture(kept, tuple(positions)))
 
 
 def _numbers(depths: Sequence[object], widths: Sequence[object]) -> str:

@@ -86,6 +86,10 @@ def gone(plan: Plan, points: Points) -> NDArray[np.bool_]:
 
 def canonical(plan: Plan, points: Points) -> Points:
     """Write each network one way, `n x S`: see `Plan.canonical`."""
+    if plan.twins:
+        points = points.copy()
+        for s, options in _stand_ins(plan).items():
+            points[:, s] = options[points[:, s]]
     return np.where(gone(plan, points), np.int32(0), points) if plan.inner else points
 
 
@@ -94,6 +98,10 @@ def is_within(plan: Plan, points: Points, other: Points) -> NDArray[np.bool_]:
     (widths, blocks), (most, longest) = (
         np.divmod(canonical(plan, p), _depths(plan)) for p in (points, other.reshape(1, -1))
     )
+    if plan.twins:
+        most = np.repeat(most, len(points), axis=0)
+    for s, table in plan.twins.items():  # of a point's blocks, which are fewer
+        most[:, s] = table[blocks[:, s], most[:, s]]
     within = (widths <= most) & (blocks <= longest)
     return np.asarray(within.all(axis=1), dtype=np.bool_)
 
@@ -154,7 +162,8 @@ def gemms(plan: Plan, architecture: Architecture) -> list[GemmSize]:
         place = plan.place(gemm.path)
         if place is None or place[1] < architecture.blocks[place[0]]:
             m, n, k, count = (int(form(sizes)) for form in (gemm.m, gemm.n, gemm.k, gemm.count))
-            products.append(GemmSize(gemm.path, m, n, k * gemm.kernel, count))
+            n, k = (n * gemm.kernel, k) if gemm.is_transposed else (n, k * gemm.kernel)
+            products.append(GemmSize(gemm.path, m, n, k, count))
     return products
 
 
@@ -229,6 +238,16 @@ def _terms(plan: Plan) -> Iterator[_Term]:
 
 def _depths(plan: Plan) -> NDArray[np.int32]:
     return np.array([len(segment.blocks) for segment in plan.segments], dtype=np.int32)
+
+
+@lru_cache(maxsize=32)
+def _stand_ins(plan: Plan) -> dict[int, NDArray[np.int32]]:
+    """Say for all options of the segments that have twins which option stands for it."""
+    depths = _depths(plan)
+    return {
+        s: (table.T * depths[s] + np.arange(depths[s])).reshape(-1).astype(np.int32)
+        for s, table in plan.twins.items()
+    }
 
 
 def _split(plan: Plan, segment: int, options: NDArray[Any]) -> _Axis:

@@ -12,7 +12,8 @@ each part.
 Exact where channels keep their partners: what is left then computes what it computed in the seed
 network, less what the removed channels and blocks added. Approximate are shortcuts that pad to fit
 (option A of CIFAR ResNets: once widths change, they join other channels than before), norms over
-several channels (layer norm), and splits and shuffles between which there is no weight.
+several channels (layer norm), spectral norm (its slice is divided by a norm of its own), and splits
+and shuffles between which there is no weight.
 
 The L1 norm of its filter as a channel's worth: Li et al. 2017, https://arxiv.org/abs/1608.08710.
 """
@@ -30,14 +31,14 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 
 from ssr_exp.config import ChannelChoice
+from ssr_exp.rescaling import initialise
 from ssr_exp.rescaling.plan import Architecture, Plan, PlannedTensor
-from ssr_exp.rescaling.tracing.channel_groups import Form
 from ssr_exp.rescaling.tracing.labels import Vector
 
 log = logging.getLogger(__name__)
 
 Mask = NDArray[np.bool_]
-GROUPS = ("groups", "num_groups")  # of a convolution or group norm; one that follows its width
+WEIGHT_NORM = (("_v", "_g"), (".original1", ".original0"))  # names of directions and of lengths
 
 
 @torch.no_grad()
@@ -70,6 +71,20 @@ def fill(
         targets[new].copy_(part)
         if not fits:
             log.warning("%s inherits its first channels: those that were kept do not fit.", new)
+    for length, direction, dim in initialise.weight_norms(network):
+        if {length, direction} <= names.keys():
+            whole = torch.norm_except_dim(state[names[direction]], 2, dim)
+            part, _ = cut(whole, targets[length].shape, plan.leaves[names[length]], kept)
+            _shorten(targets[length], targets[direction], part, dim)
+
+
+def _shorten(length: Tensor, direction: Tensor, before: Tensor, dim: int) -> None:
+    """Shorten the lengths of weight norm, in place, as their directions were, from `before`.
+
+    A weight is its length times its direction, which is divided by its own norm: that of a part.
+    """
+    share = torch.norm_except_dim(direction, 2, dim) / before.to(direction.device)
+    length.mul_(torch.where(share.isfinite(), share, 1))
 
 
 def choose(
@@ -142,26 +157,50 @@ def _norms(state: Mapping[str, Tensor], plan: Plan, names: Collection[str]) -> N
     for name, leaf in plan.leaves.items():
         if not (leaf.is_parameter and len(leaf.shape) > 1 and name in names):
             continue
-        size = state[name].detach().cpu().abs().double()
+        if any(name.removesuffix(g) + v in state for v, g in WEIGHT_NORM if name.endswith(g)):
+            continue  # a length, which its direction is given
+        size = _weight(name, state).abs()
         for dim, channels in enumerate(leaf.channels):
-            if channels is None or len(channels) != size.shape[dim]:
+            norms = None if channels is None else _sums(size, dim, len(channels))
+            if channels is None or norms is None:
                 continue
-            norms, free = size.transpose(0, dim).flatten(1).sum(1).numpy(), channels >= 0
-            np.add.at(met if dim else made, channels[free], norms[free])
-            is_made[channels[free]] |= dim == 0
+            free, puts_out = channels >= 0, dim in (leaf.out or (0,))
+            np.add.at(made if puts_out else met, channels[free], norms[free])
+            is_made[channels[free]] |= puts_out
     return np.where(is_made, made, met)
+
+
+def _weight(name: str, state: Mapping[str, Tensor]) -> Tensor:
+    """Look up a weight; a direction of weight norm has the length that it is given."""
+    weight = state[name].detach().cpu().double()
+    for direction, length in WEIGHT_NORM:
+        given = state.get(name.removesuffix(direction) + length)
+        if name.endswith(direction) and given is not None and given.ndim in (0, weight.ndim):
+            given = given.detach().cpu().double()
+            within = [dim for dim in range(weight.ndim) if not given.ndim or given.shape[dim] == 1]
+            norm = weight.square().sum(within, keepdim=True).sqrt()
+            return weight * (given / norm).nan_to_num()
+    return weight
+
+
+def _sums(size: Tensor, dim: int, n: int) -> NDArray[np.float64] | None:
+    """Sum up what stands at each of `n` channels along a dimension, in each product its own.
+
+    The rows of a weight are those of one product after the other; None where they are not.
+    """
+    n_products = n // size.shape[dim]
+    if n_products * size.shape[dim] != n or not n or len(size) % n_products:
+        return None
+    each = size.reshape(n_products, -1, *size.shape[1:]).movedim(dim + 1, 1)
+    return each.flatten(2).sum(2).flatten().numpy()
 
 
 def _units(plan: Plan) -> Vector:
     """Number what is kept or dropped as one: for each channel the number of its unit."""
     runs = [np.empty((2, 0), dtype=np.int64)]
-    for (path, name), form in plan.attributes.items():
-        leaf = plan.leaves.get(f"{path}.weight")
-        rows = leaf.channels[0] if name in GROUPS and leaf and leaf.shape else None
-        if rows is not None and isinstance(form, Form):
-            width = len(rows) // int(form(plan.full_sizes))
-            ends = np.stack([np.repeat(rows[::width], width), rows])
-            runs.append(ends[:, (ends >= 0).all(0)])
+    for rows in plan.units:
+        ends = np.stack([np.repeat(rows[:, 0], rows.shape[1]), rows.reshape(-1)])
+        runs.append(ends[:, (ends >= 0).all(0)])
     one, other = np.concatenate(runs, axis=1)
     n = len(plan.channel_groups)
     graph = coo_array((np.ones(len(one), dtype=np.int8), (one, other)), shape=(n, n))
@@ -190,7 +229,7 @@ def _best(worth: NDArray[np.float64], size: int, units: Vector, strata: Vector, 
     """Choose `size` of a group's channels, as large a share of each stratum.
 
     A group's multiple that no weight explains comes of a split into so many equal parts. Where the
-    shares are not whole, the strata are left out of account.
+    shares are not whole, the strata are left out of account, but units stay whole.
     """
     _, first, unit = np.unique(units, return_index=True, return_inverse=True)
     total = np.bincount(unit, worth).astype(np.float64)
@@ -201,9 +240,19 @@ def _best(worth: NDArray[np.float64], size: int, units: Vector, strata: Vector, 
     for members in (np.flatnonzero(stratum == number) for number in np.unique(stratum)):
         share, rest = divmod(int(width[members].sum()) * size, len(units) * int(width[members[0]]))
         if rest:
-            return _top(worth, size)
+            first_ones = _whole_units(total / width, width, size)[unit]
+            return _top(np.where(first_ones, np.inf, worth), size)
         picked[members[_top(total[members], share)]] = True
     return np.asarray(picked[unit])
+
+
+def _whole_units(worth: NDArray[np.float64], width: NDArray[np.int64], size: int) -> Mask:
+    """Choose the best units that fit into `size` channels; each worth is that of a channel."""
+    picked, left = np.zeros(len(width), dtype=bool), size
+    for unit in np.argsort(-worth, kind="stable"):
+        picked[unit] = width[unit] <= left
+        left -= int(width[unit]) if picked[unit] else 0
+    return picked
 
 
 def _top(worth: NDArray[np.float64], count: int) -> Mask:

@@ -51,7 +51,8 @@ Cut = Callable[[str, Tensor, torch.Size], Tensor]
 def fresh(network: nn.Module, seed: nn.Module, names: Mapping[str, str], *, cut: Cut) -> None:
     """Draw all that `network` learns anew, in place, from torch's global generator.
 
-    What is not learnt (fixed weights, statistics, tables) keeps its values.
+    What is not learnt (fixed weights, tables) keeps its values; statistics of norms that learn
+    start anew.
 
     Args:
         network: the rescaled network.
@@ -172,13 +173,13 @@ def _is_smooth(original: Tensor, dim: int) -> bool:
 def _follow_lengths(network: nn.Module, seed: nn.Module, names: Mapping[str, str]) -> None:
     """Give weight norm the lengths of the directions that were drawn, as in the seed."""
     ours, seeds = dict(network.named_parameters()), dict(seed.named_parameters())
-    for length, direction, dim in _norms_of_weights(network):
+    for length, direction, dim in weight_norms(network):
         norm = torch.norm_except_dim(seeds[names[direction]], 2, dim)
         if ours[length].requires_grad and torch.allclose(norm, seeds[names[length]], rtol=1e-3):
             ours[length].copy_(torch.norm_except_dim(ours[direction], 2, dim))
 
 
-def _norms_of_weights(network: nn.Module) -> Iterator[tuple[str, str, int]]:
+def weight_norms(network: nn.Module) -> Iterator[tuple[str, str, int]]:
     """List weight norms: the names of lengths and of directions, and the dimension that stays."""
     for path, module in network.named_modules():
         prefix = f"{path}." if path else ""
@@ -206,6 +207,12 @@ def _settle(module: nn.Module) -> None:
             for _ in range(POWER_ITERATIONS if isinstance(hook, SpectralNorm) else 1):
                 hook(module, None)
             module.training = mode
+
+
+def constant_std(seed: nn.Module) -> float | None:
+    """Say the standard deviation that all convolutions have, if they follow no rule of fans."""
+    rule = _rule(seed, nn.modules.conv._ConvNd)
+    return None if rule is None or rule in RULES else rule(1, 1, 1)
 
 
 def _rule(seed: nn.Module, kind: type[nn.Module]) -> Rule | None:

@@ -73,8 +73,8 @@ class InputTensor(FileModel):
         shape: without the batch.
         dtype: as `torch.float32` is spelled, without `torch.`.
         batch_dim: where the batch dimension is; None: it has none, and is shared by all of a batch.
-        low: the least of the example's values, `high` the largest; None: draw from the normal
-            distribution.
+        low: the least of the example's values, `high` the largest; None, or 0 and 0 of floats:
+            draw from the normal distribution.
     """
 
     name: str
@@ -119,6 +119,8 @@ class InputTensor(FileModel):
         }
         low, high = self.low, self.high
         if dtype.is_floating_point or dtype.is_complex:
+            if low is not None and low == high != 0:  # zeros say nothing of the values
+                return torch.full(size, low, dtype=dtype, device=device)
             if low is None or high is None or low == high:
                 return torch.randn(size, dtype=dtype, **options).to(device)
             return (low + (high - low) * torch.rand(size, dtype=dtype, **options)).to(device)

@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.cost import Cost, Points
-from ssr_exp.rescaling.plan import Architecture, Plan
+from ssr_exp.rescaling.plan import MOST_STEPS, Architecture, Plan
 
 LARGEST_SPELT = 10**12  # a number above it is not written out
 TRIES = 20  # draws for each network that is asked for
-MOST_STEPS = 2**16  # between two widths; no network is as wide
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,8 @@ class Lattice:
 
     For each of `S` segments there are its `k_s` options, ascending. Points are numbered from 0, the
     smallest network, to the baseline: the last segment's option changes first. Inner widths of a
-    block come after its segment, and only where that keeps the block.
+    block come after its segment, and only where that keeps the block; of widths that differ only in
+    blocks that an option leaves out it has one (`Plan.twins`).
     """
 
     plan: Plan
@@ -199,9 +199,11 @@ def from_plan(plan: Plan, *, width_steps: int = 8) -> Lattice:
         raise SsrError(f"segment.width_steps is {width_steps}; it must be 1 to {MOST_STEPS:,}.")
     fractions = np.arange(1, width_steps + 1) / width_steps
     options = []
-    for segment, widths in zip(plan.segments, plan.widths, strict=True):
-        positions = np.unique(widths.positions(fractions))
+    for s, (segment, widths) in enumerate(zip(plan.segments, plan.widths, strict=True)):
+        positions = np.unique(widths.positions(fractions))[:, None]
         blocks = np.arange(segment.fewest, len(segment.blocks) + 1)
-        codes = positions[:, None] * len(segment.blocks) + blocks[None] - 1
-        options.append(codes.reshape(-1).astype(np.int32))
+        if s in plan.twins:
+            positions = plan.twins[s][blocks - 1, positions]
+        codes = np.unique(positions * len(segment.blocks) + blocks - 1)
+        options.append(codes.astype(np.int32))
     return Lattice(plan, tuple(options))

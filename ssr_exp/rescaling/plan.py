@@ -22,6 +22,8 @@ from ssr_exp.rescaling.tracing.channel_groups import Form, Group
 from ssr_exp.rescaling.tracing.labels import Vector
 
 CLOSE = 1e-9  # fractions this close to a rounding threshold count as reaching it
+STEPS = 8  # widths in eighths are the usual ones, and stand for others of the same network
+MOST_STEPS = 2**16  # between two widths; no network is as wide
 
 NO_SEGMENT = -1
 
@@ -62,7 +64,8 @@ class Segment:
 class Gemm:
     """A convolution or linear map as a matrix product, its sizes as forms of the widths.
 
-    It runs `count` times for one image, with M x N x K multiply-adds each time.
+    It runs `count` times for one image, with M x N x K multiply-adds each time, and `kernel` times
+    as many: its elements are summed up with K, or, `is_transposed`, put out with N.
     """
 
     path: str
@@ -71,6 +74,7 @@ class Gemm:
     k: Form
     kernel: int
     count: Form
+    is_transposed: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,11 +86,14 @@ class PlannedTensor:
         is_parameter: whether it is learnt.
         channels: for each dimension the channels that stand along it (`Plan.channel_groups` says
             in which group each is; `FIXED` is in none), or None where it is fixed.
+        out: the dimensions along which stand channels that it puts out, of the weight of a product:
+            mostly the first, of a transposed convolution the second.
     """
 
     shape: tuple[Form, ...]
     is_parameter: bool
     channels: tuple[Vector | None, ...] = field(default=(), compare=False)
+    out: tuple[int, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -119,7 +126,8 @@ class Widths:
 class Architecture:
     """An effective architecture: two modifiers that give the same one are the same network.
 
-    The width of a block that is left out says nothing: `Plan.canonical` gives it one position.
+    The width of a block that is left out says nothing: `Plan.canonical` gives it one position, and
+    so it does to widths that differ only in blocks that are left out.
 
     Args:
         blocks: how many blocks each of `S` segments keeps.
@@ -147,6 +155,7 @@ class Plan:
         channel_groups: for each channel of the seed network its group, -1 if it is always kept.
         unlearnt: names of parameters that take part and are not learnt (`requires_grad=False`).
         remarks: what a user should know of it, each a sentence without its full stop.
+        units: arrays `n x width`; the channels of a row are kept or dropped together.
     """
 
     inputs: Signature
@@ -161,6 +170,7 @@ class Plan:
     channel_groups: NDArray[np.int64]
     unlearnt: frozenset[str] = frozenset()
     remarks: tuple[str, ...] = ()
+    units: tuple[Vector, ...] = ()
 
     @property
     def takes(self) -> str:
@@ -191,7 +201,7 @@ class Plan:
 
     @cached_property
     def smallest(self) -> Architecture:
-        """The fewest blocks and the fewest channels everywhere."""
+        """The fewest blocks and the fewest channels everywhere, left-out blocks included."""
         fewest = tuple(segment.fewest for segment in self.segments)
         return Architecture(fewest, (0,) * len(self.segments))
 
@@ -210,7 +220,21 @@ class Plan:
 
         Nothing outside of that block and those after it knows the segment's channels.
         """
+        places: dict[int, set[Place]] = {}
+        for group, each in self._group_places.items():
+            places.setdefault(self.owners[group], set()).update(each)
         widths = {s for s, segment in enumerate(self.segments) if segment.is_width}
+        first = {s: min(places[s]) for s in widths & places.keys()}
+        return {
+            s: (segment, block)
+            for s, (segment, block) in first.items()
+            if segment >= 0 and block >= self.segments[segment].fewest
+            if all(place[0] == segment for place in places[s])
+        }
+
+    @cached_property
+    def _group_places(self) -> Mapping[int, set[Place]]:
+        """The blocks that know each group's channels; nothing where no block can be left out."""
         if all(segment.fewest == len(segment.blocks) for segment in self.segments):
             return {}
         forms: list[tuple[str, tuple[Form, ...]]] = [
@@ -221,22 +245,42 @@ class Plan:
         places: dict[int, set[Place]] = {}
         for path, each in forms:
             for group in {group for form in each for group, _ in form.parts}:
-                places.setdefault(self.owners[group], set()).add(self.place(path) or OUTSIDE)
-        first = {s: min(places[s]) for s in widths & places.keys()}
-        return {
-            s: (segment, block)
-            for s, (segment, block) in first.items()
-            if segment >= 0 and block >= self.segments[segment].fewest
-            if all(place[0] == segment for place in places[s])
-        }
+                places.setdefault(group, set()).add(self.place(path) or OUTSIDE)
+        return places
+
+    @cached_property
+    def twins(self) -> Mapping[int, NDArray[np.int64]]:
+        """The segments that have twins: widths that differ only in blocks that are left out.
+
+        For each of `n` kept blocks less 1 and `k` widths, `n x k`: which width stands for it.
+        """
+        tables = {s: self._twins(s) for s in range(len(self.segments))}
+        return {s: table for s, table in tables.items() if (np.diff(table) != 1).any()}
+
+    def _twins(self, number: int) -> NDArray[np.int64]:
+        segment, widths = self.segments[number], self.widths[number]
+        places = [self._group_places.get(group, {OUTSIDE}) for group in widths.groups]
+        # What another segment's blocks know is taken for always there.
+        inside = [all(s == number for s, _ in each) for each in places]
+        first = [min(each)[1] if own else 0 for each, own in zip(places, inside, strict=True)]
+        table: NDArray[np.int64] = np.tile(np.arange(len(widths)), (len(segment.blocks), 1))
+        for kept in range(segment.fewest, max(first, default=0) + 1):
+            known = [column for column, block in enumerate(first) if block < kept]
+            table[kept - 1] = _stand_ins(widths, widths.sizes[:, known])
+        return table
 
     def canonical(self, architecture: Architecture) -> Architecture:
-        """Give the inner widths of blocks that are left out the position 0: they say nothing."""
-        gone = self.gone(architecture)
-        if not gone:
-            return architecture
-        widths = (0 if s in gone else position for s, position in enumerate(architecture.widths))
-        return Architecture(architecture.blocks, tuple(widths))
+        """Write a network one way: what only blocks that are left out know says nothing.
+
+        Their inner widths are at the position 0, and of a segment's widths that differ in them
+        alone one stands for all.
+        """
+        gone, widths = self.gone(architecture), list(architecture.widths)
+        for s, table in self.twins.items():
+            widths[s] = int(table[architecture.blocks[s] - 1, widths[s]])
+        return Architecture(
+            architecture.blocks, tuple(0 if s in gone else w for s, w in enumerate(widths))
+        )
 
     def gone(self, architecture: Architecture) -> set[int]:
         """List the segments whose block is left out."""
@@ -343,3 +387,21 @@ def _fraction(widths: Widths, position: int) -> float:
     share = float(widths.channels[position] / widths.channels[-1])
     low, high = (float(t) for t in widths.thresholds[position : position + 2])
     return share if low + CLOSE < share < high - CLOSE and share > 0 else (low + high) / 2
+
+
+def _stand_ins(widths: Widths, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Say which of `k` widths stands for all that have the same `sizes`, `k x groups`: `k`.
+
+    The full width does, except for the narrowest; else the lowest of as few equal steps as tell
+    them apart, from eighths on, so that widths keep the names that they have in eighths.
+    """
+    number = np.concatenate([[0], (np.diff(sizes, axis=0) != 0).any(axis=1).cumsum()])
+    chosen, steps = np.full(number[-1] + 1, -1), STEPS
+    chosen[1:][-1:] = len(widths) - 1
+    while (chosen < 0).any() and steps <= MOST_STEPS:
+        positions = widths.positions(np.arange(1, steps + 1) / steps)
+        each, first = np.unique(number[positions], return_index=True)
+        chosen[each] = np.where(chosen[each] < 0, positions[first], chosen[each])
+        steps *= 2
+    lowest = np.searchsorted(number, np.arange(len(chosen)))
+    return np.asarray(np.where(chosen < 0, lowest, chosen)[number], dtype=np.int64)

@@ -176,7 +176,10 @@ def _plan(
         owners=owners,
         leaves={
             name: PlannedTensor(
-                _shape(leaf, grouping), name in parameters, _channels(leaf, grouping)
+                _shape(leaf, grouping),
+                name in parameters,
+                _channels(leaf, grouping),
+                tuple(sorted(leaf.out)),
             )
             for name, leaf in traced.leaves.items()
         },
@@ -185,6 +188,7 @@ def _plan(
         frozen=grouping.frozen,
         channel_groups=grouping.group_of,
         unlearnt=remarks.unlearnt(network, traced),
+        units=tuple(_classes(v, grouping).reshape(-1, n) for v, n in ledger.units if n > 1),
     )
     if at_most is None or at_most >= len(segments):
         return plan
@@ -275,10 +279,12 @@ def _shape(leaf: TracedTensor, grouping: Grouping) -> tuple[Form, ...]:
 
 
 def _channels(leaf: TracedTensor, grouping: Grouping) -> tuple[Vector | None, ...]:
-    return tuple(
-        None if labels is None else np.where(labels == FIXED, FIXED, grouping.class_of[labels])
-        for labels in leaf.dims
-    )
+    return tuple(None if labels is None else _classes(labels, grouping) for labels in leaf.dims)
+
+
+def _classes(labels: Vector, grouping: Grouping) -> Vector:
+    """Look up the channels, under the one name that they have in a plan."""
+    return np.where(labels == FIXED, FIXED, grouping.class_of[labels])
 
 
 def _gemm(product: MatrixProduct, grouping: Grouping) -> Gemm:
@@ -294,4 +300,5 @@ def _gemm(product: MatrixProduct, grouping: Grouping) -> Gemm:
     else:
         n, k = out / product.groups, inp / product.groups
         count = Form(product.groups)
-    return Gemm(product.path, m, n, k, product.kernel, count * product.times)
+    count = count * product.times
+    return Gemm(product.path, m, n, k, product.kernel, count, product.is_transposed)

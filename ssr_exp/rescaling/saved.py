@@ -191,7 +191,7 @@ class Description(FileModel):
     schema_version: int = SCHEMA
     model: Model
     segment: Segmentation
-    network: Annotated[str, Field(max_length=1000)]
+    network: Annotated[str, Field(max_length=codes.LONGEST)]
     num_classes: Annotated[int, Field(ge=1)] | None
     input_shape: InputShape
     classes: tuple[str, ...]

@@ -78,7 +78,10 @@ def whole(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> list[Seg
 
 
 def superblock(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> list[SegmentDraft]:
-    """Convolutions binned by their dimensions, wherever they stand (SCBP); width only."""
+    """Convolutions and linear maps binned by their dimensions, wherever they stand (SCBP).
+
+    The last one of the network is in none of the bins. Width only.
+    """
     bins: dict[str, list[str]] = {}
     last = trace.products[-1].path if trace.products else ""
     modules = dict(network.named_modules())

@@ -56,7 +56,7 @@ def assert_disjoint(plan: Plan) -> None:
 def arbitrary(plan: Plan, count: int, *, seed: int = 0) -> list[Architecture]:
     """Round arbitrary float modifiers, extremes first."""
     draw = random.Random(seed)
-    found = [plan.baseline, plan.smallest]
+    found = [plan.baseline, plan.canonical(plan.smallest)]
     for _ in range(count):
         pairs = [
             (1.0, 1.0) if s.frozen else _pair(draw, s.least / len(s.blocks)) for s in plan.segments

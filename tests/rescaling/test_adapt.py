@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import adapt
+from ssr_exp.rescaling import adapt, initialise
 
 SHAPE = (3, 32, 32)
 
@@ -389,3 +389,17 @@ def test_a_weight_that_is_computed_is_not_a_layers_own() -> None:
     assert adapt.has_own_weight(layer)
     assert not adapt.has_own_weight(nn.utils.parametrizations.weight_norm(layer))
     assert not adapt.has_own_weight(nn.ReLU())
+
+
+def test_a_new_stem_has_the_spread_that_all_convolutions_share() -> None:
+    """As in ConvNeXt, whatever the fans; else rescaling would find no rule of them all."""
+    network = Net(nn.Conv2d(3, 8, 4, 4))
+    network.conv = nn.Conv2d(8, 8, 3, padding=1)
+    for conv in (network.stem, network.conv):
+        nn.init.trunc_normal_(conv.weight, std=0.02)
+    for shape in (SHAPE, (16, 32, 32)):
+        fitted = fit(network, shape=shape)
+        assert fitted.stem.weight.shape[2:] == (3, 3)
+        assert 0.015 < float(fitted.stem.weight.detach().std()) < 0.025
+        spread = initialise.constant_std(fitted)
+        assert spread is not None and 0.015 < spread < 0.025

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 
 import pytest
+from pydantic import TypeAdapter
 from torch import nn
 
+from ssr_exp.edge.latency.table_file import LatencyRow
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, lattice, planning
+from ssr_exp.rescaling import codes, lattice, planning, rescale, saved
+from ssr_exp.rescaling.modifiers import Modifiers
 from ssr_exp.rescaling.plan import Architecture, Plan
+from ssr_exp.runs import predictions
 from tests.rescaling import probes
 
 LARGE = [pytest.param(name, marks=pytest.mark.slow) for name in ("resnet56", "resnet18")]
@@ -93,3 +97,30 @@ def test_a_malformed_code_is_quoted_beside_the_baselines(code: str) -> None:
 def test_an_impossible_code_says_what_is_possible(code: str, said: str) -> None:
     with pytest.raises(SsrError, match=re.escape(said)):
         codes.parse(plan_of("resnet56"), code)
+
+
+def test_files_hold_the_codes_of_a_thousand_segments() -> None:
+    name = TypeAdapter(predictions.Code)
+    fields = (saved.Description.model_fields["network"], LatencyRow.model_fields["network"])
+    limits = [field.metadata[0].max_length for field in fields]
+    assert limits == [codes.LONGEST] * 2 == [predictions.LONGEST_CODE] * 2
+    code = f"w{'-'.join(['2048bc'] * 1000)}"
+    assert 1000 < len(name.validate_python(code)) < codes.LONGEST
+
+
+def test_a_network_has_one_code_whatever_is_asked_of_blocks_that_are_left_out() -> None:
+    network = probes.build("Inverted")
+    plan = planning.trace(network, probes.SHAPE, multiple=16)
+    named: dict[str, set[str]] = {}
+    for blocks in (1, 2):
+        for width in range(len(plan.widths[1])):
+            asked = Architecture((1, blocks), (0, width))
+            shapes = str(probes.shapes(rescale.skeleton(network, plan, asked)))
+            named.setdefault(shapes, set()).add(codes.write(plan, asked))
+            written = codes._channels(plan.widths[1], width)
+            assert codes.parse(plan, f"d1-{blocks}_w16-{written}") == plan.canonical(asked)
+    assert all(len(codes_) == 1 for codes_ in named.values())
+    assert len(set.union(*named.values())) == len(named) < 2 * len(plan.widths[1])
+    for share in (1.0, 0.9):  # a full width is full still
+        full = plan.effective(Modifiers([1 / 3, 0.5], [1, share]))
+        assert plan.modifiers(full).width == (1, 1)

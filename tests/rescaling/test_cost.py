@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import numpy as np
 import pytest
 import torch
 import torchvision
+from torch import nn
 
 from ssr_exp.rescaling import cost, initialise, lattice, planning, rescale, seeds
+from ssr_exp.rescaling.modifiers import Modifiers
 from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.rescaling.resnet import CifarResNet
 from tests.rescaling import probes
@@ -185,3 +188,31 @@ def test_gemms_of_a_grouped_convolution_are_counted_group_by_group() -> None:
     grouped = [gemm for gemm in cost.gemms(plan, plan.baseline) if gemm.count > 1]
     assert len(grouped) == 5
     assert grouped[0] == cost.GemmSize("stage1.0.conv2", m=64, n=4, k=36, count=4)
+
+
+def test_gemms_of_a_transposed_convolution_put_out_the_kernel() -> None:
+    """From pixels times channels, each pixel's kernel for each channel, as it runs."""
+    network = nn.Sequential(
+        nn.Conv2d(3, 16, 1), nn.ConvTranspose2d(16, 24, 2, 2), nn.Conv2d(24, 5, 1)
+    )
+    plan = planning.trace(network, (3, 8, 8), multiple=4, kind="channels")
+    _, up, head = cost.gemms(plan, plan.baseline)
+    assert up == cost.GemmSize("1", m=64, n=24 * 4, k=16, count=1)
+    assert head == cost.GemmSize("2", m=256, n=5, k=24, count=1)
+    half = plan.effective(Modifiers(depth=[1, 1], width=[0.5, 1]))
+    assert cost.gemms(plan, half)[1] == cost.GemmSize("1", m=64, n=24 * 4, k=8, count=1)
+
+
+def test_fewer_blocks_and_channels_lie_within_more_whatever_stands_for_them() -> None:
+    plan = planning.trace(probes.build("Inverted"), probes.SHAPE, multiple=16)
+    pairs = itertools.product(range(1, 3), range(len(plan.widths[1])))
+    every = [Architecture((1, blocks), (0, width)) for blocks, width in pairs]
+    points = cost.encode(plan, every)
+    for larger, point in zip(every, points, strict=True):
+        within = cost.is_within(plan, points, point)
+        for smaller, is_inside in zip(every, within, strict=True):
+            if smaller.blocks <= larger.blocks and smaller.widths <= larger.widths:
+                assert is_inside
+            if smaller.blocks > larger.blocks:
+                assert not is_inside
+        assert cost.count_one(plan, larger) == cost.count_one(plan, plan.canonical(larger))

@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssr_exp.config import ChannelChoice
@@ -306,3 +307,153 @@ def test_where_the_parts_shares_are_not_whole_the_best_are_kept() -> None:
     numbers = np.arange(6)
     picked = inherit._best(numbers.astype(float), 3, numbers, np.zeros(6, dtype=np.int64), 4)
     assert picked.tolist() == [False] * 3 + [True] * 3
+
+
+class Restored(nn.Module):
+    """A map is made smaller, then restored by transposed convolutions, one of them grouped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(3, 16, 3, 2, 1)
+        self.up = nn.ConvTranspose2d(16, 32, 2, 2)
+        self.grouped = nn.ConvTranspose2d(32, 64, 3, padding=1, groups=2)
+        self.head = nn.Conv2d(64, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.grouped(self.up(self.down(x).relu()).relu()).relu())
+
+
+def positions(plan: Plan, state: dict[str, Tensor], name: str, dim: int) -> list[int]:
+    """Say which channels the smallest network keeps of those along a dimension of a weight."""
+    channels = plan.leaves[name].channels[dim]
+    assert channels is not None
+    return [int(at) for at in np.flatnonzero(chosen(plan, state, plan.smallest)[channels])]
+
+
+def test_filters_of_transposed_convolutions_are_those_that_they_put_out() -> None:
+    network = Restored()
+    plan = planning.trace(network, probes.SHAPE, multiple=4, kind="channels")
+    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    state["down.weight"][[1, 2, 5, 9]] *= 10
+    state["up.weight"][[0, 3, 4, 6]] *= 1000  # what it reads
+    state["up.weight"][:, [3, 7, 20, 30]] *= 10
+    state["grouped.weight"][:16, [4, 9]] *= 10
+    state["grouped.weight"][16:, [2, 31]] *= 10
+    assert positions(plan, state, "down.weight", 0) == [1, 2, 5, 9]
+    assert positions(plan, state, "up.weight", 1) == [3, 7, 20, 30]
+    assert positions(plan, state, "grouped.weight", 1) == [4, 9, 32 + 2, 32 + 31]
+
+
+def test_depthwise_transposed_convolutions_have_a_say_as_others_have() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 16, 1), nn.ConvTranspose2d(16, 16, 2, 2, groups=16), nn.Conv2d(16, 5, 1)
+    )
+    plan = planning.trace(network, probes.SHAPE, multiple=4)
+    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    state["1.weight"][[0, 3, 9, 15]] *= 100
+    assert positions(plan, state, "1.weight", 0) == [0, 3, 9, 15]
+
+
+class Lookup(nn.Module):
+    """Adds to an image what a table says of its kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.stem = nn.Embedding(10, 16), nn.Conv2d(3, 16, 3, padding=1)
+        self.head = nn.Conv2d(16, 5, 1)
+
+    def forward(self, x: Tensor, kind: Tensor) -> Tensor:
+        return self.head((self.stem(x) + self.table(kind)[:, :, None, None]).relu())
+
+
+def test_columns_of_a_table_are_filters_too() -> None:
+    network = Lookup()
+    kinds = torch.randint(10, (2,))
+    plan = planning.trace(network, (torch.randn(2, *probes.SHAPE), kinds), multiple=4)
+    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    state["table.weight"][:, [2, 3, 11, 13]] *= 100
+    assert positions(plan, state, "stem.weight", 0) == [2, 3, 11, 13]
+
+
+WEIGHT_NORMS = {"old": nn.utils.weight_norm, "new": nn.utils.parametrizations.weight_norm}
+
+
+def weight_normed(kind: str, **options: int) -> nn.Module:
+    """Two convolutions with weight norm, the second one transposed, between others."""
+    norm = WEIGHT_NORMS[kind]
+    inside = [norm(nn.Conv2d(16, 16, 3)), norm(nn.ConvTranspose2d(16, 16, 3), **options)]
+    return nn.Sequential(nn.Conv2d(3, 16, 1), nn.SiLU(), *inside, nn.SiLU(), nn.Conv2d(16, 5, 1))
+
+
+@torch.no_grad()
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated")
+@pytest.mark.parametrize("dim", [0, 1])
+@pytest.mark.parametrize("kind", list(WEIGHT_NORMS))
+def test_weights_with_weight_norm_are_slices_too(kind: str, dim: int) -> None:
+    network = trained(weight_normed(kind, dim=dim))
+    plan = planning.trace(network, probes.SHAPE, multiple=4, kind="channels")
+    x = images(plan)
+    network(x)  # which computes the old kind's weights
+    built = filled(network, plan, plan.smallest)
+    built(x)
+    kept = chosen(plan, network.state_dict(), plan.smallest)
+    suffix = {"old": "weight_v", "new": "parametrizations.weight.original1"}[kind]
+    for layer in (2, 3):
+        whole, part = network[layer].weight, built[layer].weight
+        for dim_, channels in enumerate(plan.leaves[f"{layer}.{suffix}"].channels[:2]):
+            assert channels is not None
+            whole = whole.index_select(dim_, torch.from_numpy(np.flatnonzero(kept[channels])))
+        torch.testing.assert_close(part, whole)
+
+
+@torch.no_grad()
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated")
+@pytest.mark.parametrize("kind", list(WEIGHT_NORMS))
+def test_filters_of_weight_norm_are_as_large_as_their_lengths(kind: str) -> None:
+    network = weight_normed(kind)
+    plan = planning.trace(network, probes.SHAPE, multiple=4, kind="channels")
+    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    names = {
+        "old": ("2.weight_g", "2.weight_v"),
+        "new": ("2.parametrizations.weight.original0", "2.parametrizations.weight.original1"),
+    }
+    length, direction = names[kind]
+    state[direction] *= torch.rand(16, 1, 1, 1) + 0.1
+    state[length][[0, 6, 7, 14]] *= 10
+    assert positions(plan, state, direction, 0) == [0, 6, 7, 14]
+
+
+class Narrow(nn.Module):
+    """Grouped convolutions and a group norm whose groups keep their width."""
+
+    def __init__(self, normed: bool) -> None:
+        super().__init__()
+        self.stem, self.head = probes.conv(3, 32), nn.Conv2d(32, 5, 1)
+        grouped = nn.Conv2d(32, 32, 3, padding=1, groups=8)
+        norm = nn.GroupNorm(8, 32, affine=False)
+        self.inside = nn.utils.parametrizations.weight_norm(grouped) if normed else norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.silu(self.inside(self.stem(x))))
+
+
+@pytest.mark.parametrize("normed", [True, False])
+def test_products_stay_whole_where_no_weight_of_the_module_shows_them(normed: bool) -> None:
+    network = Narrow(normed)
+    plan = planning.trace(network, probes.SHAPE, multiple=4)
+    for architecture in probes.arbitrary(plan, 5):
+        kept = chosen(plan, network.state_dict(), architecture)
+        rows = plan.leaves["stem.0.weight"].channels[0]
+        assert rows is not None
+        assert set(kept[rows].reshape(8, 4).sum(1).tolist()) <= {0, 4}
+
+
+def test_where_the_parts_shares_are_not_whole_units_are_whole_still() -> None:
+    """Three units of two channels in two parts that are not alike: one unit is to be kept."""
+    units = np.repeat(np.arange(4), 2)
+    worth = np.array([9.0, 0, 5, 5, 8, 0, 1, 1])
+    strata = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    picked = inherit._best(worth, 2, units, strata, 2)
+    assert np.flatnonzero(picked).tolist() == [2, 3]
+    picked = inherit._best(worth, 3, units, strata, 1)  # no number of units
+    assert picked.sum() == 3 and picked[[2, 3]].all()

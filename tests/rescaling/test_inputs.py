@@ -406,3 +406,10 @@ def test_where_the_batch_is_can_be_said() -> None:
     assert found.make(7)[0][0].shape == (5, 7, 4)
     plan = planning.trace(PerToken(), found, multiple=4)
     assert cost.count_one(plan, plan.baseline).macs == 5 * (4 * 16 + 16 * 16 + 16 * 2)
+
+
+def test_constant_inputs_are_drawn_as_that_constant_and_zeros_say_nothing() -> None:
+    images, ages = torch.zeros(2, 3, 8, 8), torch.full((2, 6), 7.0)
+    (drawn, constant), _ = input_examples.read(Two(), (images, ages)).make(100)
+    assert (constant == 7).all() and constant.shape == (100, 6)
+    assert drawn.std() > 0.5

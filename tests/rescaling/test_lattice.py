@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
+from torch import nn
 
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import cost, lattice
+from ssr_exp.rescaling import cost, lattice, planning, rescale
 from ssr_exp.rescaling.modifiers import Modifiers
+from ssr_exp.rescaling.plan import Architecture, Plan
 from tests.rescaling import probes
 
 plan_of = probes.plan_of
@@ -102,3 +105,41 @@ def test_more_networks_than_there_are_cannot_be_drawn(count: int) -> None:
 def test_width_steps_below_one_are_refused(steps: int) -> None:
     with pytest.raises(SsrError, match=f"segment.width_steps is {steps};"):
         lattice.from_plan(plan_of("resnet8"), width_steps=steps)
+
+
+@pytest.mark.parametrize("options", [{}, {"kind": "whole"}, {"at_most": 1}])
+def test_widths_that_differ_only_in_blocks_that_are_left_out_are_one_point(options: Any) -> None:
+    """The second stage's first block is narrower inside than the one that can be left out."""
+    network = probes.build("Inverted")
+    plan = planning.trace(network, probes.SHAPE, multiple=16, **options)
+    points = lattice.from_plan(plan)
+    listed = points.points(np.arange(len(points)))
+    assert (points.numbers(listed) == np.arange(len(points))).all()
+    assert points.hold(listed).all() and (cost.canonical(plan, listed) == listed).all()
+    networks = {described(network, plan, a) for a in cost.decode(plan, listed)}
+    assert len(networks) == len(points)
+    grid = itertools.product(*map(pairs_of, itertools.repeat(plan), range(len(plan.segments))))
+    every = [Architecture(*zip(*pairs, strict=True)) for pairs in grid]
+    assert len(every) > len(points)
+    assert networks == {described(network, plan, a) for a in every}
+    assert points.hold(cost.encode(plan, every)).all()
+
+
+def pairs_of(plan: Plan, segment: int) -> list[tuple[int, int]]:
+    """List all numbers of blocks with all widths in eighths."""
+    least, most = plan.smallest.blocks[segment], plan.baseline.blocks[segment]
+    positions = set(plan.widths[segment].positions(np.arange(1, 9) / 8).tolist())
+    return list(itertools.product(range(least, most + 1), sorted(positions)))
+
+
+def described(network: nn.Module, plan: Plan, architecture: Architecture) -> str:
+    return str(probes.shapes(rescale.skeleton(network, plan, architecture)))
+
+
+@pytest.mark.parametrize("name", ["resnet20", "Inverted", "Squeeze", "FlatHead"])
+def test_where_all_widths_in_eighths_differ_they_are_the_lattice_as_they_are(name: str) -> None:
+    plan = plan_of(name)
+    points = lattice.from_plan(plan)
+    for s, segment in enumerate(plan.segments):
+        pairs = [position * len(segment.blocks) + kept - 1 for kept, position in pairs_of(plan, s)]
+        assert points.options[s].tolist() == sorted(pairs)

@@ -38,7 +38,9 @@ def test_modifiers_of_any_option_of_any_segment_round_back_to_it(name: str) -> N
             every, widths = list(plan.baseline.blocks), list(plan.baseline.widths)
             every[s], widths[s] = blocks, position
             architecture = Architecture(tuple(every), tuple(widths))
-            assert plan.effective(plan.modifiers(architecture)) == architecture
+            own = plan.canonical(architecture)
+            assert plan.effective(plan.modifiers(architecture)) == own
+            assert plan.effective(plan.modifiers(own)) == own
 
 
 @settings(max_examples=50, deadline=None)

@@ -248,7 +248,7 @@ DAMAGED = {
     "of an unknown segment": ({"segment": {"multiple": 4, "frozen": ["x"]}}, "no segment 'x'"),
     "of no code": ({"network": "small"}, "'small' is not a network code"),
     "of another network's code": ({"network": "d9-1-1_w4-8-16"}, "cannot keep 9 blocks"),
-    "of an endless code": ({"network": "d" + "9" * 5000}, "network: "),
+    "of an endless code": ({"network": "d" + "9" * codes.LONGEST}, "network: "),
 }
 
 

@@ -133,7 +133,7 @@ def test_a_page_is_of_the_drop_that_the_answer_may_lose_and_shows_the_rounds_bef
         changed(lattice=lattice(params=[-1, 2])),
         changed(lattice=lattice(params=[2**63, 2])),
         changed(lattice=lattice(network=["", "d1_w8"])),
-        changed(lattice=lattice(network=["d" * 1001, "d1_w8"])),
+        changed(lattice=lattice(network=["d" * 20_001, "d1_w8"])),
         changed(max_drop=1).replace('"max_drop": 1', '"max_drop": 1e999'),
         changed()[:-9],
         None,  # a folder in the file's place

@@ -15,7 +15,7 @@ from ssr_exp import files
 from ssr_exp.config import ModelConf, SegmentConf
 from ssr_exp.errors import SsrError
 from ssr_exp.files import FileModel
-from ssr_exp.rescaling import saved
+from ssr_exp.rescaling import codes, saved
 from ssr_exp.rescaling.inputs import Signature
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.runs import store
@@ -52,7 +52,7 @@ class LatencyRow(FileModel):
     `fits` says whether a model may learn from it; the others check it.
     """
 
-    network: Annotated[str, Field(max_length=1000)]
+    network: Annotated[str, Field(max_length=codes.LONGEST)]
     ms: Ms
     low: Ms
     high: Ms

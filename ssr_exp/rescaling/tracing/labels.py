@@ -34,6 +34,7 @@ class Ledger:
         ties: pairs of vectors whose channels are the same, one by one.
         frozen: channels that keep their number, and why.
         multiples: vectors whose length stays a multiple of a number.
+        units: vectors whose channels are kept or dropped so many at a time.
         splits: vectors that are cut into parts of one length.
         pieces: parts of a producer's channels that are scaled on their own.
     """
@@ -43,6 +44,7 @@ class Ledger:
     ties: list[tuple[Vector, Vector]] = field(default_factory=list)
     frozen: list[tuple[Vector, str]] = field(default_factory=list)
     multiples: list[tuple[Vector, int]] = field(default_factory=list)
+    units: list[tuple[Vector, int]] = field(default_factory=list)
     splits: list[list[Vector]] = field(default_factory=list)
     pieces: list[Vector] = field(default_factory=list)
 

@@ -23,6 +23,8 @@ class MatrixProduct:
         narrow: whether, on rescaling, a group keeps its width (and their number changes).
         rows: labels of channels that stand in its rows: it treats each channel alike.
         times: how often it runs for one image.
+        is_transposed: whether the kernel's elements are put out for each input, and added up later:
+            N is `out` times `kernel`, and K is `inp`.
     """
 
     path: str
@@ -34,6 +36,7 @@ class MatrixProduct:
     narrow: bool
     rows: Vector | None = None
     times: int = 1
+    is_transposed: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,12 +81,14 @@ class TracedTensor:
     """A parameter or buffer; `dims[d]` labels dimension `d`, None where its size is fixed.
 
     A weight has several long dimensions and is labelled by the product that uses it; any other
-    leaf (a gain, a bias, a statistic) takes the channels that it meets.
+    leaf (a gain, a bias, a statistic) takes the channels that it meets. Along the dimensions `out`
+    of a weight stand channels that a product puts out; along the others, those that it reads.
     """
 
     name: str
     shape: tuple[int, ...]
     dims: list[Vector | None]
+    out: set[int] = field(default_factory=set)
 
     @property
     def is_weight(self) -> bool:

@@ -112,7 +112,8 @@ class Tracer(TorchDispatchMode):
         """Note what was seen so far; what this returns forgets all that was seen since."""
         ledger, trace = self.ledger, self.trace
         lists: list[list[Any]] = [ledger.producers, ledger.ties, ledger.frozen, ledger.multiples]
-        lists += [ledger.splits, ledger.pieces, trace.training_products, trace.needs, self._calls]
+        lists += [ledger.units, ledger.splits, ledger.pieces]
+        lists += [trace.training_products, trace.needs, self._calls]
         lengths = [len(each) for each in lists]
 
         def undo() -> None:

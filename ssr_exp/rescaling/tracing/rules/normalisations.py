@@ -62,6 +62,7 @@ def group_norm(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> N
     width = len(channels) // groups
     if is_narrow(width, width, groups):
         tracer.ledger.multiples.append((channels, width))
+        tracer.ledger.units.append((channels, width))
         tracer.need([groups], [channels], divisor=width)
     elif groups > 1:
         tracer.ledger.multiples.append((channels, groups))

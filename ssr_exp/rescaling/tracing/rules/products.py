@@ -32,11 +32,13 @@ def convolution(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> 
     positions = (x if transposed else out)[:, 0].numel()
     if leaf is None or channels is None:
         sizes = positions, out.shape[1], x.shape[1], kernel, groups
-        _fixed_product(tracer, *sizes, side_by_side=len(x) % tracer.images != 0)
+        apart = len(x) % tracer.images != 0
+        _fixed_product(tracer, *sizes, side_by_side=apart, is_transposed=transposed)
         return unknown(tracer, func, args, kwargs, out)
-    labels = _product(tracer, channels, out.shape[1], kernel, groups, positions // tracer.images)
+    size, per_image = out.shape[1], positions // tracer.images
+    labels = _product(tracer, channels, size, kernel, groups, per_image, is_transposed=transposed)
     narrow = is_narrow(len(channels) // groups, len(labels) // groups, groups)
-    _claim(tracer, leaf, *((channels, labels) if transposed else (labels, channels)), narrow)
+    _claim(tracer, leaf, labels, channels, narrow, out=1 if transposed else 0)
     tracer.label(out, spread(labels, out.shape, 1))
     if bias is not None:
         fit(tracer, bias, labels)
@@ -116,7 +118,7 @@ def embedding(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> No
     if leaf is None or len(leaf.shape) != 2 or tracer.trace.inputs.is_one_image:
         return unknown(tracer, func, args, kwargs, out)
     labels = tracer.name(leaf.shape[1])
-    _claim(tracer, leaf, _fixed(leaf.shape[0]), labels, narrow=False)
+    _claim(tracer, leaf, labels, _fixed(leaf.shape[0]), narrow=False, out=1)
     tracer.need([leaf.shape[1]], [labels])
     tracer.label(out, spread(labels, out.shape, out.ndim - 1))
 
@@ -208,7 +210,9 @@ def _stored(tracer: Tracer, weight: Tensor, *, is_transposed: bool = False) -> T
     return origin.leaf if origin.axes == (axes[::-1] if is_transposed else axes) else None
 
 
-def _fixed_product(tracer: Tracer, *sizes: int, side_by_side: bool = False) -> None:
+def _fixed_product(
+    tracer: Tracer, *sizes: int, side_by_side: bool = False, is_transposed: bool = False
+) -> None:
     """Count a product of a whole batch whose channels are frozen.
 
     Its sizes are positions, N, K, kernel and groups. The images stand in its positions; or, where
@@ -224,11 +228,18 @@ def _fixed_product(tracer: Tracer, *sizes: int, side_by_side: bool = False) -> N
             divided.append(size // common)
             rest //= common
         positions, n, k = divided
-    tracer.produce(positions, _fixed(n), _fixed(k), kernel, groups, narrow=False)
+    ends = _fixed(n), _fixed(k)
+    tracer.produce(positions, *ends, kernel, groups, narrow=False, is_transposed=is_transposed)
 
 
 def _product(
-    tracer: Tracer, inp: Vector, size: int, kernel: int, groups: int, positions: int
+    tracer: Tracer,
+    inp: Vector,
+    size: int,
+    kernel: int,
+    groups: int,
+    positions: int,
+    is_transposed: bool = False,
 ) -> Vector:
     """Make `size` new channels from those of `inp`; returns their labels."""
     ledger = tracer.ledger
@@ -238,10 +249,12 @@ def _product(
         repeat = size // len(inp)
         ledger.tie(labels, np.repeat(inp, repeat), reason=f"{tracer.named} groups fixed channels")
         ledger.multiples.append((inp, len(inp) // groups))
+        ledger.units.append((inp, len(inp) // groups))
         tracer.need([groups], [inp], divisor=len(inp) // groups)
     elif groups > 1:
         ledger.multiples += [(labels, groups), (inp, groups)]
-    tracer.produce(positions, labels, inp, kernel, groups, narrow)
+    ends = labels, inp
+    tracer.produce(positions, *ends, kernel, groups, narrow, is_transposed=is_transposed)
     return labels
 
 
@@ -254,11 +267,17 @@ def is_narrow(in_width: int, out_width: int, groups: int) -> bool:
     return groups > 1 and (in_width == 1 or (in_width == out_width and in_width <= groups))
 
 
-def _claim(tracer: Tracer, leaf: TracedTensor, first: Vector, second: Vector, narrow: bool) -> None:
+def _claim(
+    tracer: Tracer, leaf: TracedTensor, made: Vector, read: Vector, narrow: bool, out: int = 0
+) -> None:
     """Label a weight's dimensions; a weight that is used twice ties both uses.
 
-    The second one is that of a group: it keeps its length where groups keep their width.
+    Channels that are put out stand along the dimension `out`, those that are read along the other.
+    The second one is that of a group: it keeps its length where groups keep their width. There the
+    channels that are put out are tied to those that are read, and both stand along the first.
     """
+    leaf.out.add(0 if narrow else out)
+    first, second = (read, made) if out else (made, read)
     inside = None if narrow and len(second) != leaf.shape[1] else second
     for dim, labels in ((0, first), (1, inside)):
         before = leaf.dims[dim]
