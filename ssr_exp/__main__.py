@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
+from collections.abc import Callable
 
 import ssr_exp
 from ssr_exp import messages, signals, streams
@@ -60,13 +61,21 @@ def main(command: str | None = None) -> int:
 
 def _own(command: str, words: list[str]) -> int:
     """Carry out a command that has nothing to compose."""
+    with signals.at_once():
+        carry_out = _imported(command)
+        if command == "anatomy":  # it writes nothing; the others end Ctrl-C in their own order
+            return carry_out(words)
+    return carry_out(words)
+
+
+def _imported(command: str) -> Callable[[list[str]], int]:
     if command == "latency":
         from ssr_exp.edge.__main__ import main as carry_out
     elif command == "anatomy":
         from ssr_exp.rescaling.__main__ import main as carry_out
     else:
         from ssr_exp.app.studies.__main__ import main as carry_out
-    return carry_out(words)
+    return carry_out
 
 
 def _about(word: str) -> int:

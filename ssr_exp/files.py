@@ -11,11 +11,14 @@ import hashlib
 import io
 import json
 import os
+import platform
 import re
 import secrets
+import time
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -35,7 +38,9 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 IS_FULL = "the disk is full"
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # what a state dict lies under, if anything
 IS_CODE = "it holds objects or code, not tensors alone: save the state_dict() of its network"
-UNFINISHED = re.compile(r"\.\w.*\.(\d+)-[0-9a-f]{8}")  # what a write that is killed leaves
+# What a write that is killed leaves: by its host, unless an earlier version wrote it, and process.
+UNFINISHED = re.compile(r"\.\w.*?\.(?:([0-9a-f]{8})\.)?(\d+)-[0-9a-f]{8}")
+LONG_S = 3600.0  # no write takes so long, on whatever host
 
 
 class FileModel(BaseModel):
@@ -219,7 +224,8 @@ def write(path: Path, content: bytes | memoryview) -> None:
     Raises:
         OSError: if the disk is full or the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    written_by = f"{_host()}.{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = path.with_name(f".{path.name}.{written_by}")
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, temporary):
         temporary.write_bytes(content)
@@ -245,17 +251,32 @@ def replacing(path: Path, temporary: Path) -> Iterator[None]:
 
 
 def is_abandoned(path: Path) -> bool:
-    """Say whether a file is what a write left that was killed: its process is gone."""
+    """Say whether a file is what a write left that was killed: its process is gone.
+
+    Of another host's processes nothing is known here, so its files have to be old for that.
+    """
     match = UNFINISHED.fullmatch(path.name)
     if match is None:
         return False
     try:
-        os.kill(int(match[1]), 0)
+        if match[1] != _host():
+            return time.time() - path.stat().st_mtime > LONG_S
+        os.kill(int(match[2]), 0)
     except (ProcessLookupError, OverflowError):
         return True
-    except OSError:  # another user's
+    except OSError:  # another user's, or gone
         return False
     return False
+
+
+@cache
+def _host() -> str:
+    """Name where numbers of processes mean the same: this machine, or a container on it."""
+    try:
+        processes = os.readlink("/proc/self/ns/pid")
+    except OSError:  # not Linux
+        processes = ""
+    return hashlib.sha256(f"{platform.node()} {processes}".encode()).hexdigest()[:8]
 
 
 def cannot_write(folder: Path, error: OSError, option: str = "paths.runs=DIR") -> SsrError:

@@ -14,7 +14,6 @@ Several processes and machines may run these lines at once on one folder.
 from __future__ import annotations
 
 import logging
-import time
 import traceback
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ from ssr_exp.app.ask_tell import beginning, ranks, reopening, results
 from ssr_exp.app.ask_tell.asking import Asking, Request, Waiting
 from ssr_exp.app.ask_tell.enqueued import ENQUEUED
 from ssr_exp.app.ask_tell.last_trainings import LastTrainings
+from ssr_exp.app.ask_tell.patience import Patience
 from ssr_exp.app.ask_tell.results import Answer, FrontNetwork
 from ssr_exp.app.ask_tell.telling import Telling
 from ssr_exp.config import ExportConfig, FinalistsConf, SearchConfig
@@ -37,7 +37,7 @@ from ssr_exp.errors import SsrError, cause
 from ssr_exp.report import page
 from ssr_exp.rescaling import lattice, validation
 from ssr_exp.rescaling.plan import Plan
-from ssr_exp.runs import leases, removal
+from ssr_exp.runs import removal
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import BEST_FOLDER, Store, is_done
@@ -47,9 +47,6 @@ from ssr_exp.training.candidate import Candidate, Told, seconds
 from ssr_exp.training.opened_study import OpenedStudy
 
 log = logging.getLogger(__name__)
-
-LOOK_S = 1.0  # between looks whether something became free
-SAY_S = 60.0  # between lines that say what is waited for
 
 
 class Study:
@@ -197,23 +194,29 @@ class Study:
         all get the same candidate.
 
         Args:
-            wait: where all that is left is being trained elsewhere, wait for it; else return a
-                `Waiting`, which is false.
+            wait: where all that is left is being trained elsewhere, or a command carries the
+                search out, wait for it; else return a `Waiting`, which is false.
             lease_s: seconds for which the network is kept, though this process ends; see `take`.
 
         Returns:
             The candidate; None once nothing is left to train.
 
         Raises:
-            SsrError: if the baseline or all first networks failed, or the folder cannot be written.
+            SsrError: if the baseline or all first networks failed, the folder cannot be written, or
+                all that could be waited for was asked for here.
         """
-        request = ranks.shared(lambda: self._next(wait, lease_s))
+        patience = self._patience()
+        while isinstance(request := ranks.shared(lambda: self._next(lease_s)), Waiting) and wait:
+            patience.wait(request)
+        if request is None and self._asking.reason != self._said:
+            self._said = self._asking.reason
+            log.info("nothing is left to ask for: %s", self._said)
         return self._telling.begin(request) if isinstance(request, Request) else request
 
-    def _next(self, wait: bool, lease_s: float | None) -> Request | Waiting | None:
+    def _next(self, lease_s: float | None) -> Request | Waiting | None:
         """Claim the next one whose network is the one that is counted."""
         while True:
-            request = self._claimed(wait, lease_s)
+            request = self._asking.next(lease_s)
             if not isinstance(request, Request):
                 return request
             job = self._asking.job(request)
@@ -224,19 +227,8 @@ class Study:
             else:
                 return request
 
-    def _claimed(self, wait: bool, lease_s: float | None) -> Request | Waiting | None:
-        said = 0.0
-        while isinstance(request := self._asking.next(lease_s), Waiting) and wait:
-            _refuse_own(request)
-            if time.monotonic() - said > SAY_S:
-                said = time.monotonic()
-                networks = terminal.counted(request.pending, "network")
-                log.info("waiting for %s in training elsewhere", networks)
-            time.sleep(LOOK_S)
-        if request is None and self._asking.reason != self._said:
-            self._said = self._asking.reason
-            log.info("nothing is left to ask for: %s", self._said)
-        return request
+    def _patience(self) -> Patience:
+        return Patience(self._asking.search.book.folder)
 
     def take(self, code: str, *, seed: int | None = None) -> Candidate:
         """Claim a network that was leased, in the process that trains it.
@@ -265,18 +257,18 @@ class Study:
     def renew(self, candidate: Candidate | str, lease_s: float, *, seed: int | None = None) -> None:
         """Lease a network for so many seconds from now on.
 
+        Nothing changes while the process that took it (`take`) trains it.
+
         Raises:
-            SsrError: if it was never asked for, or the folder cannot be written.
+            SsrError: if it was never asked for, is done, or another process has it by now.
         """
         request = self._telling.request(candidate, seed)
+        if ranks.rank() != 0:
+            return
         self._telling.refuse_stranger(request)
         if self._asking.is_done(request):
             raise SsrError(f"{request.network} is done already: there is nothing to keep.")
-        folder = self._asking.folder(request)
-        is_ours = leases.owner(folder) == self._asking.owner
-        if not is_ours and self._asking.store.is_busy(folder):
-            raise SsrError(f"another process has {request.network} by now: ask for another one.")
-        self._asking.lease(folder, lease_s)
+        self._asking.renew(request, lease_s)
 
     def tell(
         self,
@@ -484,12 +476,12 @@ class Study:
         conf = FinalistsConf(seeds=seeds, count=count, retries=limit)
         self._note_finalists(conf)  # a promise is of means over as many
         last = LastTrainings(self._telling, self._asking.judge(), conf)
+        patience = self._patience()
         while (request := ranks.shared(last.claim)) is not None:
             if isinstance(request, Waiting):
-                _refuse_own(request)
-                time.sleep(LOOK_S)
-                continue
-            yield self._telling.begin(request)
+                patience.wait(request)
+            else:
+                yield self._telling.begin(request)
 
     def answer(self) -> Answer:
         """Name the cheapest network that is good enough, and put it into the folder `best/`.
@@ -588,16 +580,6 @@ class Study:
         self._conf.finalists.seeds = asked.seeds
         if ranks.rank() == 0 and self._conf.study is not None:
             self._opened = loop_settings.note_finalists(self._opened, self._asking.store, asked)
-
-
-def _refuse_own(waiting: Waiting) -> None:
-    """Refuse to wait for what only this thread itself can tell."""
-    if waiting.own == waiting.pending:
-        networks = terminal.counted(waiting.own, "network")
-        raise SsrError(
-            f"all that is left are {networks} that were asked for here, and nothing was told of: "
-            "call study.tell, study.fail or study.release for each before asking for more."
-        )
 
 
 def _refuse_imports() -> None:

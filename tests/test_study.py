@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import json
 import logging
 import math
 import os
@@ -24,18 +25,18 @@ from torch import nn
 
 import ssr_exp
 from ssr_exp import Score, Study, Waiting, files
-from ssr_exp.app.ask_tell import asking, beginning
+from ssr_exp.app.ask_tell import asking, beginning, patience, ranks
 from ssr_exp.config import ModelConf, Source
 from ssr_exp.report import answer_block, study_outcome, study_overview, trade_offs
-from ssr_exp.rescaling import cost, planning
+from ssr_exp.rescaling import cost, planning, saved
 from ssr_exp.runs import last_comparison, leases, store, studies, study_names
 from ssr_exp.runs.record import Kind, Record, Status
 from ssr_exp.runs.store import Store
 from ssr_exp.search import other_networks
-from ssr_exp.training import loop_settings, loop_study
+from ssr_exp.training import loop_settings, loop_study, run
 from ssr_exp.training.candidate import Candidate
 from tests import conftest
-from tests.conftest import Command
+from tests.conftest import Command, Instant
 
 ACC = Score("acc", "max", bounds=(0, 1))
 FIRST = 4  # two segments: the baseline, each narrow, and both
@@ -581,6 +582,76 @@ def test_a_lease_outlives_its_process_and_ends(
     assert "is none" in refused(lambda: one.renew(renewed, 0))
 
 
+def test_processes_of_one_training_wait_between_what_they_share_and_not_while_they_do(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the others would wait within a collective call, which has a limit of its own."""
+    study, other = begin(), begin()
+    taken = [other.ask() for _ in range(FIRST)]
+    shared, shown = ranks.shared, list[Any]()
+
+    def look(work: Callable[[], Any]) -> Any:
+        shown.append(shared(work))
+        if len(shown) == 2:
+            other.release(taken[0])  # type: ignore[arg-type]
+        return shown[-1]
+
+    monkeypatch.setattr(ranks, "shared", look)
+    monkeypatch.setattr(patience, "LOOK_S", 0.0)
+    assert isinstance(study.ask(), Candidate)
+    assert [bool(one) for one in shown] == [False, False, True]
+
+
+def test_of_several_processes_that_train_one_network_the_first_one_renews(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = begin()
+    asked = study.ask(lease_s=0.05)
+    assert isinstance(asked, Candidate)
+    monkeypatch.setattr(ranks, "rank", lambda: 1)
+    study.renew(asked, 60)
+    assert leases.seconds_left(asked.folder) < 1
+    monkeypatch.setattr(ranks, "rank", lambda: 0)
+    study.renew(asked, 60)
+    assert leases.seconds_left(asked.folder) > 50
+
+
+def test_a_lease_that_ran_out_is_not_renewed_once_another_process_has_the_network(
+    begin: Begin,
+) -> None:
+    one, other = begin(), begin()
+    asked = one.ask(lease_s=0.05)
+    assert isinstance(asked, Candidate)
+    time.sleep(0.1)
+    one.renew(asked, 0.05)  # nobody has it
+    time.sleep(0.1)
+    claimed = other.ask()
+    assert isinstance(claimed, Candidate) and claimed.code == asked.code
+    assert "another process has" in refused(lambda: one.renew(asked, 60))
+    assert not leases.seconds_left(asked.folder)
+    other.release(claimed)
+    one.renew(asked, 60)
+    assert leases.seconds_left(asked.folder) > 50
+
+
+def test_whoever_leased_a_network_may_renew_while_its_job_trains_and_after_it_was_killed(
+    begin: Begin,
+) -> None:
+    one, job, other = begin(), begin(), begin()
+    asked = one.ask(lease_s=60)
+    assert isinstance(asked, Candidate)
+    taken = job.take(asked.code)
+    one.renew(asked, 60)
+    assert not leases.seconds_left(asked.folder)  # what the job gives back is free
+    assert "another process has" in refused(lambda: other.renew(asked, 60))
+    job.release(taken)  # as if it was killed
+    one.renew(asked, 60)
+    assert leases.seconds_left(asked.folder) > 50
+    again = job.take(asked.code)
+    job.tell(again, 0.5)
+    assert "is done already" in refused(lambda: one.renew(asked, 60))
+
+
 def test_processes_of_one_training_that_do_not_know_each_other_are_refused(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -631,6 +702,102 @@ def test_a_study_is_opened_by_its_name(begin: Begin, tmp_path: Path) -> None:
     assert len(finish(opened, scored)) == 1 and opened.score.key == ACC.key
     assert "there is no study pets" in refused(lambda: Study.open("pets", runs=tmp_path))
     assert "trust=True" in refused(lambda: Study.open("shapes", runs=tmp_path))
+
+
+def test_a_study_goes_on_with_its_latencies_its_other_runs_and_its_epochs(
+    begin: Begin, tmp_path: Path
+) -> None:
+    options = {"latency.runtime": "eager", "latency.batch": 4, "latency.file": "/a b/é.json"}
+    options |= {"runs.timeout_s": 5.0, "trainer.max_epochs": 7, "budget.epochs": 700}
+    options |= {"modifiers.c_ratios_of": {"*": [0.5, 1.0]}}
+    begun = begin(options=options)._conf
+    opened = Study.open("shapes", runs=tmp_path, trust=True)._conf
+    assert (opened.latency, opened.runs, opened.budget) == (begun.latency, begun.runs, begun.budget)
+    assert opened.trainer.max_epochs == 7 and opened.modifiers == begun.modifiers
+
+
+@pytest.mark.usefixtures("repeatable")
+def test_of_a_search_that_ended_python_trains_nothing_more_and_answers_its_question(
+    command: Command, instant: Instant, tmp_path: Path
+) -> None:
+    words = ("modifiers=sentinel_width", "rounds=1", "batch=1", "name=pets", "seed=3")
+    words += ("objective=smallest", "objective.max_drop=3", "finalists.seeds=0")
+    ended = command(*words, script="search.py")  # of instant trainings no weights are handed over
+    assert ended.lines("the search ends: the round is done"), ended.text
+    logging.getLogger().handlers.clear()  # the command's log file
+    study = Study.open("pets", runs=tmp_path / "runs")
+    assert study.ask() is None
+    assert study.answer().allowed == 3.0
+
+
+def test_a_study_that_is_opened_looks_at_the_networks_that_it_did_or_at_those_that_are_asked_for(
+    begin: Begin, tmp_path: Path
+) -> None:
+    begun = begin(frozen=["0-1"], options={"segment.width_steps": 4})
+    opened = Study.open("shapes", runs=tmp_path, trust=True)
+    assert opened._asking.search.space.lattice.size == begun._asking.search.space.lattice.size
+    options = {"segment.frozen": [], "segment.width_steps": 2}
+    other = Study.open("shapes", runs=tmp_path, trust=True, options=options)
+    assert not any(segment.frozen for segment in other.plan.segments)
+    assert other._conf.segment.width_steps == 2
+
+
+@pytest.mark.parametrize("key", ["segment.kind", "task.score", "dataset.name", "recipe.lr"])
+def test_what_a_study_was_begun_with_is_no_option_of_opening_it(
+    begin: Begin, tmp_path: Path, key: str
+) -> None:
+    begin()
+    said = refused(lambda: Study.open("shapes", runs=tmp_path, trust=True, options={key: "x"}))
+    assert key in said and "that it was begun with" in said
+
+
+def test_that_the_code_of_the_network_was_edited_is_said_in_each_session(
+    begin: Begin, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    begin()
+    path = tmp_path / "shapes" / saved.NETWORK
+    fields = files.read_fields(path)
+    fields["model"]["code"] = "0" * 16  # as it was then
+    path.write_text(json.dumps(fields))
+    for _ in range(2):
+        caplog.clear()
+        study = begin()
+        assert "was edited since the study shapes was begun" in caplog.text
+        study.tell(study.ask(), 0.5)  # type: ignore[arg-type]
+    assert files.read_fields(path)["model"]["code"] == "0" * 16
+
+
+def test_of_what_a_study_says_of_itself_only_its_search_is_read(
+    begin: Begin, tmp_path: Path
+) -> None:
+    begin()
+    path = tmp_path / "shapes" / studies.FILE
+    fields = files.read_fields(path)
+    fields["settings"]["search"] |= {"task.target": "os.system", "paths.data": "/elsewhere"}
+    path.write_text(json.dumps(fields))
+    opened = Study.open("shapes", runs=tmp_path, trust=True)._conf
+    assert opened.task.target is None and opened.paths.data == "data"
+    assert loop_settings.search(tmp_path, "shapes").keys().isdisjoint({"task.target", "paths.data"})
+
+
+def test_a_study_that_a_command_began_goes_on_with_the_words_of_its_search(
+    leave: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    home = leave("dataset.val_fraction=0.2", network="d1-1-1_w4-16-16", seed=3).parents[1]
+    words = ("model=resnet8", "objective=smallest", "objective.max_drop=3", "seed=3", "batch=2")
+    words += ("segment.width_steps=4", "latency=eager", "cap.macs=90%", "finalists.seeds=2")
+    asked = study_names.Asked(command="search", words=(*words, "runs.entity=somebody"))
+    note = study_names.Begun(name="pets", asked=(asked,)).model_dump_json()
+    (home / study_names.FILE).write_text(note)
+    study = Study.open("pets", runs=home.parent)
+    conf = study._conf
+    assert (conf.objective.kind, conf.objective.max_drop) == ("smallest", 3)
+    assert (conf.seed, conf.batch, conf.rounds, conf.cap.macs) == (3, 2, 3, "90%")
+    assert (conf.segment.width_steps, conf.latency.runtime) == (4, "eager")
+    assert conf.finalists.seeds == 2 and conf.runs.entity is None  # which takes trust
+    assert "was searched with runs.entity=somebody, which is taken with trust=True" in caplog.text
+    mine = Study.open("pets", runs=home.parent, options={"objective.max_drop": 1})._conf
+    assert (mine.objective.kind, mine.objective.max_drop) == ("smallest", 1)
 
 
 # --- bad input
@@ -823,6 +990,132 @@ def test_a_loop_that_tells_nothing_does_not_wait_for_itself(begin: Begin) -> Non
         study.tell(candidate, scored(candidate))  # type: ignore[arg-type]
     finish(study, scored)
     assert "asked for here" in refused(lambda: list(study.finalists(seeds=1)))
+
+
+def test_a_command_that_carries_the_search_out_is_not_waited_for_but_where_that_is_asked(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A command keeps its search for itself, and may wait for what this thread is to tell."""
+    study = begin()
+    baseline = study.ask()
+    search = study._asking.search.book.folder
+    with Store(study.folder.parent).claim(search, wait=False):
+        waiting = study.ask(wait=False)
+        assert isinstance(waiting, Waiting) and waiting.is_locked
+        assert (waiting.pending, waiting.own) == (1, 1)
+        monkeypatch.setattr(asking, "SAID", 1)
+        monkeypatch.setattr(patience, "STUCK", 2)
+        assert "all that is left are 1 network that were asked for here" in refused(study.ask)
+        assert "another process that carries out this search" in caplog.text
+    assert isinstance(study.ask(), Candidate)
+    study.tell(baseline, 0.5)  # type: ignore[arg-type]
+
+
+def test_what_a_command_trains_meanwhile_is_waited_for(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, other = begin(), begin()
+    study.ask()
+    elsewhere = other.ask()
+    assert isinstance(elsewhere, Candidate)
+    monkeypatch.setattr(patience, "STUCK", 1)
+    ended, claim = (
+        list[bool](),
+        Store(study.folder.parent).claim(study._asking.search.book.folder, wait=False),
+    )
+    claim.__enter__()
+
+    def wait(self: patience.Patience, waiting: Waiting) -> None:
+        ended.append(waiting.own == waiting.pending)
+        looked(self, waiting)
+        claim.__exit__(None, None, None)
+
+    looked = patience.Patience.wait
+    monkeypatch.setattr(patience.Patience, "wait", wait)
+    assert isinstance(study.ask(), Candidate) and ended == [False]
+
+
+def test_finalists_are_not_waited_for_where_a_command_waits_for_this_thread(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = begin()
+    finish(study, scored)
+    finalists = study.finalists(seeds=1)
+    next(finalists)
+    monkeypatch.setattr(asking, "SAID", 1)
+    monkeypatch.setattr(patience, "STUCK", 2)
+    with Store(study.folder.parent).claim(study._asking.search.book.folder, wait=False):
+        assert "asked for here" in refused(lambda: next(finalists))
+
+
+LATE: dict[str, Any] = {}
+
+
+def late(candidate: Candidate) -> float:
+    """Train for a command, while a loop tells what it was asked for long before."""
+    assert candidate.network is not None
+    LATE["tell"]()
+    if "error" in LATE:
+        raise RuntimeError(LATE["error"])
+    return 0.2
+
+
+@pytest.mark.parametrize("ends", ["well", "with an error"])
+def test_a_late_result_is_not_lost_to_a_command_that_trains_the_network_meanwhile(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, ends: str
+) -> None:
+    study = begin()
+    candidate = study.ask(lease_s=0.05)
+    assert isinstance(candidate, Candidate) and candidate.network is not None
+    with torch.no_grad():
+        next(candidate.network.parameters()).fill_(7)
+    time.sleep(0.1)
+    job = study._asking.job(study._telling.request(candidate, None))
+    monkeypatch.setattr(loop_study, "check_function", lambda _: late)
+    monkeypatch.setitem(LATE, "tell", lambda: study.tell(candidate, 0.9))
+    if ends != "well":
+        monkeypatch.setitem(LATE, "error", "no memory")
+    at = Store(study.folder.parent)
+    with at.claim(candidate.folder, wait=False):
+        stays = run._train(job, at, candidate.folder)
+    assert stays.score == 0.9 and [r.score for r in study.records()] == [0.9]
+    assert "was told meanwhile: that result stays" in caplog.text
+    assert next(study.trained(candidate.code).parameters()).flatten()[0] == 7
+
+
+def test_of_a_network_that_was_leased_a_result_that_comes_second_is_told_of_and_no_error(
+    begin: Begin, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, other = begin(), begin()
+    asked = one.ask(lease_s=0.05)
+    time.sleep(0.1)
+    again = other.ask(lease_s=60)
+    assert isinstance(asked, Candidate) and isinstance(again, Candidate)
+    other.tell(again, 0.6)
+    one.tell(asked, 0.7)
+    assert [r.score for r in one.records()] == [0.6]
+    assert "told by another process meanwhile: the first result stays" in caplog.text
+    assert "replace=True" in refused(lambda: one.tell(asked, 0.8))  # it has told already
+
+
+@pytest.mark.parametrize("what", ["fail", "add"])
+def test_what_fails_or_is_added_is_written_while_nobody_else_tells(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    study, write, claimed = begin(), Store.write, list[bool]()
+
+    def written(self: Store, folder: Path, record: Record) -> None:
+        claimed.append(self.is_claimed(folder / store.TELLING))
+        write(self, folder, record)
+
+    asked = study.ask()
+    assert isinstance(asked, Candidate)
+    monkeypatch.setattr(Store, "write", written)
+    if what == "fail":
+        study.fail(asked, "no memory")
+    else:
+        study.add(plan_code(study), 0.5)
+    assert claimed == [True]
 
 
 def test_a_late_word_leaves_the_lease_of_another_alone(begin: Begin) -> None:

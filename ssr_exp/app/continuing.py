@@ -21,13 +21,13 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from ssr_exp import files
-from ssr_exp.app.command_line import overrides, typed_values
+from ssr_exp.app.command_line import overrides, quoting, typed_values
 from ssr_exp.config import Config
 from ssr_exp.errors import SsrError, one_line
 from ssr_exp.runs import removal, studies, study_names
 from ssr_exp.runs.store import Store
 from ssr_exp.runs.study_names import Asked, Command
-from ssr_exp.training import run
+from ssr_exp.training import loop_settings, run
 from ssr_exp.training.opened_study import OpenedStudy
 from ssr_exp.training.sweep import Member
 
@@ -54,6 +54,7 @@ class Continued:
         name: what it is to be called; None: as it is.
         launcher: the words that say where to train.
         uses: the studies that it works on, until this is closed.
+        settings: of the words those that a loop's study says itself; they are not kept.
     """
 
     command: Command
@@ -62,6 +63,7 @@ class Continued:
     name: str | None = None
     launcher: tuple[str, ...] = ()
     uses: ExitStack = field(default_factory=ExitStack, compare=False)
+    settings: tuple[str, ...] = ()
 
     def check(self, store: Store, opened: OpenedStudy) -> None:
         """Refuse to go on with a study that is not the one that was named.
@@ -103,7 +105,8 @@ class Continued:
         is_aside = self.study is not None and before.by(self.command) is not None
         if is_aside and self.command == "train":
             return None
-        kept = tuple(word for word in words if _first(typed_values.key(word)) not in NOT_KEPT)
+        mine = (word for word in words if word not in self.settings)
+        kept = tuple(word for word in mine if _first(typed_values.key(word)) not in NOT_KEPT)
         return Asked(command=self.command, words=kept, launcher=self.launcher)
 
     def begin_all(self, members: Sequence[Member]) -> None:
@@ -161,7 +164,7 @@ def read(
     before = _kept(root, study, command, loader, is_loop=is_loop)
     mine = [word for word in before.words if _first(typed_values.key(word)) not in NOT_KEPT]
     if is_loop:  # what its networks are, it says itself
-        mine = [word for word in mine if not _is_decided(typed_values.key(word))]
+        mine = [word for word in mine if not is_decided(typed_values.key(word))]
     kept = [word for word in mine if not _is_replaced(typed_values.key(word), typed)]
     if typed_values.value(typed, "trust") != "True":
         _check_trust(study_names.title(root, study), kept)
@@ -174,9 +177,18 @@ def read(
         )
     if is_loop:  # which calls the function that makes its network, if it is trusted
         words = [word for word in arguments if typed_values.key(word) != "study"]
-        return Continued(command, (f"study={study}", *kept, *words), study, name, where)
+        said = _settings(of_loop or {}, [*kept, *words])
+        words = [f"study={study}", *said, *kept, *words]
+        return Continued(command, tuple(words), study, name, where, settings=said)
     words = [word for word in arguments if typed_values.key(word) not in ("study", "trust")]
     return Continued(command, (*kept, *words), study, name, where)
+
+
+def _settings(of_loop: Mapping[str, Any], words: Sequence[str]) -> tuple[str, ...]:
+    """Write which networks a loop's study looks at, as far as the words say nothing of that."""
+    said = {typed_values.key(word) for word in words}
+    usual = loop_settings.lattice(of_loop).items()
+    return tuple(f"{key}={quoting.spelled(value)}" for key, value in usual if key not in said)
 
 
 def _say_words(name: str, command: Command, kept: Sequence[str], typed: Sequence[str]) -> None:
@@ -206,14 +218,14 @@ def _refuse_other_words(typed: Mapping[str, Override]) -> None:
         SsrError: names the first such word.
     """
     for key, word in typed.items():
-        if _is_decided(key):
+        if is_decided(key):
             raise SsrError(
                 f"{word.input_line} goes with no study=NAME: its networks, its score and its "
                 "training are those that it was begun with. Leave it out."
             )
 
 
-def _is_decided(key: str) -> bool:
+def is_decided(key: str) -> bool:
     """Say whether a key is of what a study of a loop of the user's own was begun with."""
     return _first(key) in DECIDED and not key.startswith(OPEN)
 

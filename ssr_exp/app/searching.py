@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -16,12 +15,12 @@ from omegaconf import OmegaConf
 from ssr_exp import messages
 from ssr_exp.app import configuration, judging, launchers, search_setup
 from ssr_exp.app.ask_tell.enqueued import ENQUEUED, Queue
-from ssr_exp.app.command_line import overrides
+from ssr_exp.app.command_line import overrides, quoting
 from ssr_exp.app.search_ending import Ending
 from ssr_exp.app.sweeping import LaunchingCommand, name_page, write_page
 from ssr_exp.config import AUTO, Config, Objective, SearchConfig, TaskKind
 from ssr_exp.datasets import reading
-from ssr_exp.errors import SsrError
+from ssr_exp.errors import SsrError, one_line
 from ssr_exp.report import answer_block, search_results, trade_offs
 from ssr_exp.runs import proposal, seed_means, study_names
 from ssr_exp.runs.last_comparison import Comparison
@@ -127,9 +126,9 @@ class SearchCommand(LaunchingCommand):
         begun = loop_settings.search(Path(str(root)), str(name))
         groups = tuple(f"{key}." for key in words if "." not in key)
         kept = {k: v for k, v in begun.items() if k not in words and not k.startswith(groups)}
-        spelled = [f"{key}={json.dumps(value)}" for key, value in kept.items()]
+        spelled = [f"{key}={quoting.spelled(value)}" for key, value in kept.items()]
         if spelled:
-            log.info("as the study was begun: %s", " ".join(spelled).replace('"', ""))
+            log.info("as the study was begun: %s", one_line(" ".join(spelled).replace('"', "")))
         return spelled
 
     def _show(self, arguments: Sequence[str], search: Search, opened: OpenedStudy) -> None:

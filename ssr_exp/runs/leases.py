@@ -26,6 +26,7 @@ class Lease(FileModel):
     schema_version: int = SCHEMA
     seconds: float = Field(gt=0, allow_inf_nan=False)
     owner: str  # of all that one process leases, a name of its own
+    is_taken: bool = False  # a process trains it since, whose lock keeps it instead
 
 
 def write(folder: Path, seconds: float, owner: str) -> None:
@@ -39,20 +40,39 @@ def write(folder: Path, seconds: float, owner: str) -> None:
 
 def seconds_left(folder: Path) -> float:
     """Say for how long a run is leased still; 0 if it is not."""
-    path = folder / FILE
+    lease = read(folder)
     try:
-        lease, written = files.read(path, Lease, version=SCHEMA), path.stat().st_mtime
-    except (FileNotFoundError, files.Unreadable):
+        written = (folder / FILE).stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+    if lease is None or lease.is_taken:
         return 0.0
     return max(0.0, written + lease.seconds - _now(folder))
 
 
-def owner(folder: Path) -> str | None:
-    """Say whose lease it is that a run is under; None if it is under none."""
+def read(folder: Path) -> Lease | None:
+    """Read the lease that a run is under, or was; None: there is none."""
     try:
-        return files.read(folder / FILE, Lease, version=SCHEMA).owner
+        return files.read(folder / FILE, Lease, version=SCHEMA)
     except (FileNotFoundError, files.Unreadable):
         return None
+
+
+def owner(folder: Path) -> str | None:
+    """Say whose lease it is that a run is under; None if it is under none."""
+    lease = read(folder)
+    return None if lease is None else lease.owner
+
+
+def take(folder: Path) -> None:
+    """Let the lock of a process that trains a run stand for its lease, whose owner stays known.
+
+    Raises:
+        OSError: if the disk is full or the folder cannot be written.
+    """
+    if (lease := read(folder)) is not None:
+        taken = lease.model_copy(update={"is_taken": True})
+        files.write(folder / FILE, files.to_json(taken).encode())
 
 
 def end(folder: Path) -> None:

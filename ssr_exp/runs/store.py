@@ -34,6 +34,7 @@ PICTURE_FILE = "predictions.png"  # of a segmentation: images with their masks, 
 METRICS_FILE = "metrics.json"  # of the last comparison, in `best/`
 EPOCHS_FILE = "epochs.txt"  # beside the record that is to come: how far its training is, `3/8`
 LOCK_FILE = ".lock"
+TELLING = "telling"  # in a run's folder: who has claimed it may write the record
 NETWORK_FILE = "network.txt"  # a network's code, in a folder whose name is too short for it
 BUSY = "busy"  # what a job returns that another process was training
 UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")

@@ -34,9 +34,11 @@ from ssr_exp.training.opened_study import OpenedStudy
 SEARCH = "search"  # among the settings: those of its search, by their keys
 FINALISTS = "finalists"  # likewise: how many trainings the loop ended with last
 SEARCH_PARTS = (
-    *("surrogate", "acquisition", "objective", "cap", "modifiers", "budget"),
+    *("surrogate", "acquisition", "objective", "cap", "latency", "runs", "modifiers", "budget"),
     *("rounds", "batch", "min_gain", "seed"),
 )
+EPOCHS = "trainer.max_epochs"  # likewise: what a budget of epochs counts for each training
+LATTICE = ("frozen", "width_steps")  # of its segmentation: they make no other study
 PARTS: Mapping[str, type] = {
     "model": ModelConf,
     "segment": SegmentConf,
@@ -65,6 +67,8 @@ def _chosen_search(conf: SearchConfig) -> dict[str, Any]:
             found |= {f"{name}.{key}": part for key, part in _chosen(value, plain).items()}
         elif value != plain:
             found[name] = value
+    if conf.trainer.max_epochs != usual.trainer.max_epochs:
+        found[EPOCHS] = conf.trainer.max_epochs
     return found
 
 
@@ -104,8 +108,21 @@ def search(root: Path, name: str) -> dict[str, Any]:
     Raises:
         SsrError: if there is no such study, or commands began it.
     """
-    found = read(root, name).get(SEARCH)
-    return {**(found if isinstance(found, dict) else {}), **_finalists(root, name)}
+    return {**of_search(read(root, name)), **_finalists(root, name)}
+
+
+def of_search(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Read of a study's settings those of its search; the file may be somebody else's."""
+    found = settings.get(SEARCH)
+    rows = found.items() if isinstance(found, dict) else ()
+    return {k: v for k, v in rows if k == EPOCHS or k.partition(".")[0] in SEARCH_PARTS}
+
+
+def lattice(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Read which networks of a study are looked at: what may be asked otherwise, by its keys."""
+    found = settings.get("segment")
+    rows = found.items() if isinstance(found, dict) else ()
+    return {f"segment.{key}": value for key, value in rows if key in LATTICE}
 
 
 def seeds(root: Path, name: str) -> dict[str, Any]:
@@ -125,6 +142,8 @@ def _finalists(root: Path, name: str) -> dict[str, Any]:
 def settle(conf: Config) -> None:
     """Fill a configuration with what the study that it names was begun with.
 
+    Which of its networks are looked at, the configuration says itself; see `lattice`.
+
     Raises:
         SsrError: if there is no such study, or commands began it.
     """
@@ -136,8 +155,8 @@ def settle(conf: Config) -> None:
             value: Any = TypeAdapter(kind).validate_python(settings.get(part, {}))
         except ValidationError as error:
             raise SsrError(f"the {studies.FILE} of {conf.study} is damaged ({error}).") from None
-        if part == "segment":  # what does not make it another study may be asked otherwise
-            value.frozen = conf.segment.frozen or value.frozen
+        if part == "segment":  # `lattice`, or what was asked instead
+            value.frozen, value.width_steps = conf.segment.frozen, conf.segment.width_steps
         if part == "task":
             value.target, value.arguments = conf.task.target, conf.task.arguments
         setattr(conf, part, value)

@@ -28,7 +28,7 @@ from ssr_exp.rescaling.plan import Plan
 from ssr_exp.rescaling.saved import Description
 from ssr_exp.runs import studies, study_names
 from ssr_exp.runs.score import Direction, Score
-from ssr_exp.runs.store import LAST_CHECKPOINT, Store, network_weights
+from ssr_exp.runs.store import LAST_CHECKPOINT, Store, is_done, network_weights
 from ssr_exp.tasks.supervised import Diverged
 from ssr_exp.training import loop_settings
 from ssr_exp.training.candidate import Candidate, Told
@@ -263,7 +263,8 @@ def train(job: Job, folder: Path) -> dict[str, Any]:
             f"{conf.task.target} returned no test score, which finalists need: return "
             "{'score': ..., 'test': ...}, or type finalists.seeds=0."
         )
-    if offered.is_built:
+    is_told = is_done(Store(conf.paths.runs).read(folder), tested=conf.trainer.test)
+    if offered.is_built and not is_told:  # else the weights there are of the result that stays
         keep_weights(job, offered, folder)
     return fields(told)
 

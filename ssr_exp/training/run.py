@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import traceback
+from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, saved, seeds
 from ssr_exp.runs import provenance, studies
 from ssr_exp.runs.record import FINALIST, Fractions, Record, Status
-from ssr_exp.runs.store import CONFIG_FILE, Store, is_done
+from ssr_exp.runs.store import CONFIG_FILE, TELLING, Store, is_done
 from ssr_exp.runs.wandb import training_run
 from ssr_exp.tasks.supervised import Diverged
 from ssr_exp.terminal import ENDED
@@ -103,9 +104,8 @@ def _test(job: Job, store: Store, where: Path, done: Record) -> Record:
             fields = fit.test(job, where, {"metrics": done.metrics})
     if job.conf.origin == FINALIST:
         fields |= {"origin": FINALIST}
-    record = done.model_copy(update=fields)
     ended_here.add(where)
-    store.write(where, record)
+    record = _written(job, store, where, done.model_copy(update=fields))
     log.log(ENDED, "%s: %s", job.title, _scores(record.model_copy(update={"score": None})))
     return record
 
@@ -141,9 +141,22 @@ def _train(job: Job, store: Store, where: Path) -> Record:
     spent_s = time.perf_counter() - start + (0.0 if last is None else last.spent_s)
     record = blank.model_copy(update=outcome | {"wall_s": spent_s})
     ended_here.add(where)
-    store.write(where, record)
+    record = _written(job, store, where, record)
     training_run.finish(run, record)
     _report(job, record)
+    return record
+
+
+def _written(job: Job, store: Store, where: Path, record: Record) -> Record:
+    """Write a record, unless a result that a loop told late stands there; returns what stands."""
+    is_told = job.conf.task.name is TaskKind.loop or (where / TELLING).exists()
+    with store.claim(where / TELLING, wait=True) if is_told else nullcontext():
+        told = store.read(where) if is_told else None
+        is_finished = record.status is Status.finished
+        if told is not None and is_done(told, tested=is_finished and job.conf.trainer.test):
+            log.warning("%s was told meanwhile: that result stays", job.title)
+            return told
+        store.write(where, record)
     return record
 
 
@@ -161,6 +174,9 @@ def begin(job: Job, store: Store, where: Path) -> None:
 def describe_study(study: OpenedStudy, conf: Config, store: Store) -> None:
     """Say what all runs of a study share, and what their networks are rescaled from.
 
+    The code that makes a loop's network stays that which the study began with: else an edit would
+    be said once and then be forgotten.
+
     Raises:
         SsrError: if the disk is full or the folder cannot be written.
     """
@@ -169,6 +185,9 @@ def describe_study(study: OpenedStudy, conf: Config, store: Store) -> None:
     about = answer_folder.describe(study, conf)
     # Runs with other segments frozen are of the same study, and their codes mean the same.
     about = about.model_copy(update={"segment": about.segment.model_copy(update={"frozen": ()})})
+    if conf.task.name is TaskKind.loop and (folder / saved.NETWORK).exists():
+        code = saved.read(folder).model.code or about.model.code
+        about = about.model_copy(update={"model": about.model.model_copy(update={"code": code})})
     store.write_text(folder / saved.NETWORK, files.to_json(about))
 
 

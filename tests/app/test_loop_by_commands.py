@@ -6,11 +6,14 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import shapes
 
 import ssr_exp
+from ssr_exp.app import search_setup
+from ssr_exp.config import SearchConfig, SegmentConf
 from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE
 from ssr_exp.training.candidate import Candidate
 from tests import conftest
@@ -23,16 +26,19 @@ pytestmark = pytest.mark.usefixtures("repeatable")
 
 @pytest.fixture
 def study(tmp_path: Path) -> ssr_exp.Study:
+    return begun(tmp_path)
+
+
+def begun(runs: Path, **more: Any) -> ssr_exp.Study:
+    usual: dict[str, Any] = {"sentinels": "sentinel_all", "rounds": 1, "batch": 1}
     return ssr_exp.Study(
         shapes.make_network,
         (1, 12, 12),
         name="shapes",
         score=ssr_exp.Score("acc", "max", bounds=(0, 1)),
-        runs=tmp_path,
+        runs=runs,
         max_drop=0.05,
-        sentinels="sentinel_all",
-        rounds=1,
-        batch=1,
+        **(usual | more),
     )
 
 
@@ -77,6 +83,37 @@ def test_a_command_asks_for_as_many_finalists_as_the_loop_did_but_for_what_is_ty
     assert shown.lines("as the study was begun", "finalists.seeds=2", "finalists.retries=0")
     typed = search("rounds=0", "finalists.seeds=1")
     assert typed.lines("as the study was begun") and not typed.lines("finalists.seeds=2")
+
+
+def test_a_command_goes_on_with_the_loops_latencies_and_with_whatever_is_in_its_settings(
+    search: Search, tmp_path: Path
+) -> None:
+    options = {"latency.runtime": "eager", "latency.file": "/é/b, c.json"}
+    options |= {"modifiers.c_ratios_of": {"*": [0.5, 1.0]}}
+    study = begun(tmp_path, options=options)
+    for _ in range(4):
+        study.tell(study.ask(), 0.5)  # type: ignore[arg-type]
+    shown = search("rounds=0")
+    assert shown.code == 0, shown.text
+    said = ("latency.runtime=eager", "latency.file=/é/b, c.json", "c_ratios_of={*: [0.5, 1.0]}")
+    assert shown.lines("as the study was begun", *said)
+    assert not search("rounds=0", "latency=compile").lines("latency.runtime=eager")
+
+
+def test_a_command_looks_at_the_networks_that_the_loop_does_but_for_what_is_typed(
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(tmp_path, frozen=["0-1"])
+    seen, set_up = list[SegmentConf](), search_setup.set_up
+
+    def looked(conf: SearchConfig, *rest: Any) -> Any:
+        seen.append(conf.segment)
+        return set_up(conf, *rest)
+
+    monkeypatch.setattr(search_setup, "set_up", looked)
+    search("rounds=0")
+    search("rounds=0", "segment.frozen=[]", "segment.width_steps=4")
+    assert [(one.frozen, one.width_steps) for one in seen] == [(["0-1"], 8), ([], 4)]
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ssr_exp import files as file_writes
 from ssr_exp.errors import SsrError
 from ssr_exp.files import cannot_write, is_disk_full
 from ssr_exp.runs.record import Record, Status
@@ -245,6 +246,34 @@ Store({str(store.root)!r}).write_text(Path({str(folder / RECORD_FILE)!r}), "half
     claim(store, folder)
     assert not left & {path.name for path in folder.iterdir()}
     assert store.records() == [make_record()]
+
+
+def test_what_another_host_is_writing_is_left_to_it_and_what_it_left_long_ago_is_removed(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its processes have numbers of their own, which may be nobody's here."""
+    names, replacing = list[Path](), file_writes.replacing
+
+    def told(path: Path, temporary: Path) -> Any:
+        names.append(temporary)
+        return replacing(path, temporary)
+
+    monkeypatch.setattr(file_writes, "replacing", told)
+    monkeypatch.setattr(os, "getpid", lambda: 4_000_000)  # more than Linux has
+    store.write_text(folder / RECORD_FILE, "ours")
+    monkeypatch.setattr(file_writes, "_host", lambda: "0123abcd", raising=False)
+    store.write_text(folder / RECORD_FILE, "theirs")
+    monkeypatch.undo()
+    ours, theirs = names
+    older = folder / ".record.json.4000000-0123abcd"  # of an earlier version, on whatever host
+    for path in (ours, theirs, older):
+        path.write_text("{")
+    with store.claim(folder, wait=False):
+        assert (ours.exists(), theirs.exists(), older.exists()) == (False, True, True)
+    for path in (theirs, older):
+        os.utime(path, (0, 0))
+    with store.claim(folder, wait=False):
+        assert not theirs.exists() and not older.exists()
 
 
 def test_text_that_no_codec_knows_is_written_all_the_same(store: Store) -> None:

@@ -10,7 +10,7 @@ import logging
 import math
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -34,6 +34,7 @@ from ssr_exp.training.opened_study import Job, OpenedStudy
 log = logging.getLogger(__name__)
 
 SAID = 60  # times that planning is tried, each less than half a second, before that is said
+BUSY_SEARCH = "waiting for another process that carries out this search (%s)"
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,12 @@ class Waiting:
     Attributes:
         pending: networks that are being trained.
         own: those of them that this very thread asked for, and told nothing of.
+        is_locked: whether another process plans just now, or a command carries the search out.
     """
 
     pending: int
     own: int = 0
+    is_locked: bool = False
 
     def __bool__(self) -> bool:
         """Say no: there is nothing to train."""
@@ -104,28 +107,28 @@ class Asking:
         return self.store.folder(self.opened.name, request.network, request.seed)
 
     @contextmanager
-    def turn(self, *, wait: bool = True) -> Iterator[bool]:
+    def turn(self, *, tries: int | None = None) -> Iterator[bool]:
         """Keep other processes from planning meanwhile.
 
         A command keeps its search for itself until it ends.
 
         Args:
-            wait: as long as that takes; else half a minute.
+            tries: how often that is tried, each less than half a second; None: as long as it takes.
 
         Yields:
             Whether nobody else plans now.
         """
-        folder, tries = self.search.book.folder, 0
+        folder, tried = self.search.book.folder, 0
         while True:
             claim = self.store.claim(folder, wait=False)
             try:
                 claim.__enter__()
                 break
             except Busy:
-                tries += 1
-            if tries == SAID:
-                log.warning("waiting for another process that carries out this search (%s)", folder)
-            if tries >= SAID and not wait:
+                tried += 1
+            if tried == SAID:
+                log.warning(BUSY_SEARCH, folder)
+            if tried == tries:
                 yield False
                 return
         try:
@@ -136,10 +139,14 @@ class Asking:
     def next(self, lease_s: float | None) -> Request | Waiting | None:
         """Claim a training for this process, or lease it; None if nothing is left to train.
 
+        It waits for nobody: what another process plans may need a result of this very thread.
+
         Raises:
             SsrError: if the first networks failed, or the folder cannot be written.
         """
-        with self.turn():
+        with self.turn(tries=1) as is_ours:
+            if not is_ours:
+                return self.locked(self._left())
             self.search.evidence.forget()
             pending: list[Request] = []
             for request in self._planned():
@@ -154,17 +161,40 @@ class Asking:
 
     def waiting(self, pending: Sequence[Request]) -> Waiting:
         """Say that some trainings are under way."""
+        own = self._own()
+        return Waiting(len(pending), sum(self.folder(request) in own for request in pending))
+
+    def locked(self, left: Iterable[Request]) -> Waiting:
+        """Say that another process plans, and which of what is left is being trained meanwhile."""
+        own, folders = self._own(), map(self.folder, left)
+        others = [one for one in folders if one not in own and self.store.is_busy(one, glance_s=0)]
+        return Waiting(len(own) + len(others), len(own), is_locked=True)
+
+    def _own(self) -> set[Path]:
+        """List the runs that this very thread has asked for, and told nothing of."""
         here = threading.get_ident()
-        own = sum(self.askers.get(self.folder(request)) == here for request in pending)
-        return Waiting(len(pending), own)
+        return {folder for folder, thread in self.askers.items() if thread == here}
+
+    def _left(self) -> Iterator[Request]:
+        """List what is planned and has no result yet; nothing is written for that."""
+        for plan in self.search.book.read():
+            for planned in plan.planned:
+                request = Request(planned.network, plan.seed, "")
+                if planned.attempts < attempts.MOST and not self.is_done(request):
+                    yield request
 
     def is_done(self, request: Request) -> bool:
         """Say whether a training need not be repeated; of a finalist, that it was tested."""
         record = self.store.read(self.folder(request))
         return is_done(record, tested=request.origin == FINALIST)
 
-    def claim(self, request: Request, lease_s: float | None = None) -> bool:
-        """Claim a training that nobody has; returns whether that could be done."""
+    def claim(
+        self, request: Request, lease_s: float | None = None, *, is_taken: bool = False
+    ) -> bool:
+        """Claim a training that nobody has, or with `is_taken` has but leased.
+
+        Returns whether that could be done.
+        """
         folder = self.folder(request)
         if folder in self.held or self.store.is_busy(folder, glance_s=0):
             return False
@@ -182,6 +212,8 @@ class Asking:
             if lease_s is not None:
                 self.lease(folder, lease_s)
                 return True
+            if not is_taken:  # one that has run out says nothing any more
+                leases.end(folder)
             self.held[folder], claim = claim, nullcontext()
             self.askers[folder] = threading.get_ident()
             return True
@@ -190,8 +222,28 @@ class Asking:
 
     def take(self, request: Request) -> bool:
         """Claim a training that was leased, in the process that does it."""
-        leases.end(self.folder(request))
-        return self.claim(request)
+        folder = self.folder(request)
+        try:
+            leases.take(folder)
+        except OSError as error:
+            raise self.store.not_written(folder, error) from error
+        return self.claim(request, is_taken=True)
+
+    def renew(self, request: Request, seconds: float) -> None:
+        """Lease a run anew; while the process that took it trains it, there is no need to.
+
+        Raises:
+            SsrError: if another process has it, or the folder cannot be written.
+        """
+        folder = self.folder(request)
+        lease, is_busy = leases.read(folder), self.store.is_busy(folder)
+        mine = lease if lease is not None and lease.owner == self.owner else None
+        if mine is not None and mine.is_taken and is_busy:
+            return
+        is_kept = folder in self.held or (mine is not None and leases.seconds_left(folder) > 0)
+        if is_busy and not is_kept:
+            raise SsrError(f"another process has {request.network} by now: ask for another one.")
+        self.lease(folder, seconds)
 
     def lease(self, folder: Path, seconds: float) -> None:
         """Lease a run, or renew its lease.
@@ -217,7 +269,7 @@ class Asking:
 
     def count(self, request: Request) -> None:
         """Write down that a training has ended, well or not."""
-        with self.turn(wait=False) as is_ours:
+        with self.turn(tries=SAID) as is_ours:
             if not is_ours:  # a command carries this search out, and counts what it plans
                 return
             self.queue.count(request.network, request.seed)
@@ -237,7 +289,7 @@ class Asking:
 
     def remember(self, request: Request) -> None:
         """Write down that the search knew a network before it was a finalist."""
-        with self.turn(wait=False) as is_ours:
+        with self.turn(tries=SAID) as is_ours:
             if is_ours:
                 self.queue.remember(request.network, request.seed)
 

@@ -45,7 +45,9 @@ class LastTrainings:
     def claim(self) -> Request | Waiting | None:
         """Claim the next one for this process; None if all are done."""
         asking, more = self.telling.asking, self.requests
-        with asking.turn():
+        with asking.turn(tries=1) as is_ours:
+            if not is_ours:
+                return asking.locked(self.requests)
             while more:
                 busy = []
                 for request in self.requests:

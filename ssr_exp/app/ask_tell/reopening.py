@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ssr_exp.app import continuing
+from ssr_exp.app.ask_tell import search_words
 from ssr_exp.app.ask_tell.beginning import settings
 from ssr_exp.config import ModelConf, SearchConfig
 from ssr_exp.errors import SsrError
@@ -27,8 +29,14 @@ def reopened(
     """Open a study that is there, and make the configuration of a search of it.
 
     Raises:
-        SsrError: if there is none, it is not trusted, or its networks cannot be made.
+        SsrError: if there is none, it is not trusted, its networks cannot be made, or the options
+            would make it another one.
     """
+    if decided := next(filter(continuing.is_decided, options), None):
+        raise SsrError(
+            f"options={{{decided!r}: ...}} goes with no Study.open: a study keeps the networks, "
+            "the score and the training that it was begun with. Leave it out."
+        )
     name, here = study_names.find(root, name), studies.read_all(root)
     if name not in here:
         raise SsrError(f"{root / name} holds no {studies.FILE}, so it cannot be gone on with.")
@@ -39,13 +47,15 @@ def reopened(
     if isinstance(theirs := here[name].get(studies.SETTINGS), dict):
         usual = {
             "dataset.name": loop_study.DATASET,
-            **theirs.get(loop_settings.SEARCH, {}),
+            **loop_settings.lattice(theirs),
+            **loop_settings.of_search(theirs),
             **_tested_seeds(Store(root), name),
             **loop_settings.seeds(root, name),
         }
         given = {"study": name, "trust": trust, **usual, **given}
         conf = settings(given, ModelConf(name="network"))
         return loop_study.reopen(conf), conf
+    given = {**search_words.read(root, name, trust=trust), **_of_study(about), **given}
     return _of_command(name, root, here[name], about, given)
 
 
@@ -54,6 +64,16 @@ def _tested_seeds(store: Store, study: str) -> dict[str, int]:
     finals = search_results.read_finals(store, study)
     counts = Counter(r.network for r in finals if r.test_score is not None).values()
     return {"finalists.seeds": max(counts)} if counts else {}
+
+
+def _of_study(about: saved.Description) -> dict[str, Any]:
+    """Say how the network of a study is split, by the keys of `ssr search`."""
+    return {
+        "segment.kind": about.segment.kind,
+        "segment.patterns": list(about.segment.patterns),
+        "segment.depth": about.segment.depth,
+        "segment.at_most": about.segment.at_most,
+    }
 
 
 def _of_command(
@@ -79,10 +99,6 @@ def _of_command(
     training = compared.get("training", {})
     given = {
         "modifiers.kind": "sentinel_all",
-        "segment.kind": about.segment.kind,
-        "segment.patterns": list(about.segment.patterns),
-        "segment.depth": about.segment.depth,
-        "segment.at_most": about.segment.at_most,
         "dataset.name": records[0].dataset,
         "trainer.max_epochs": training.get("epochs", records[0].epochs),
         "trainer.precision": training.get("precision", "32-true"),

@@ -6,6 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,12 @@ from ssr_exp.app.ask_tell.asking import Asking, Request
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.record import FINALIST, NOT_TOLD, Record
 from ssr_exp.runs.score import Score
-from ssr_exp.runs.store import CONFIG_FILE, LAST_CHECKPOINT, is_done
+from ssr_exp.runs.store import CONFIG_FILE, LAST_CHECKPOINT, TELLING, is_done
 from ssr_exp.search.attempts import MOST
 from ssr_exp.training import loop_study, progress
 from ssr_exp.training.candidate import Candidate, Told
 
 log = logging.getLogger(__name__)
-
-LOCK = "telling"  # in the folder of a run: it keeps one result from another
 
 Key = tuple[str, int]
 """A network's code, and a seed."""
@@ -149,7 +148,7 @@ class Telling:
         asked, _ = self.asked.get((request.network, request.seed), (None, None))
         record = results.record(self.asking, request, told, wall_s=wall_s, device=None)
         folder = self.asking.folder(request)
-        with self.asking.store.claim(folder / LOCK, wait=True):  # one result at a time
+        with self._one_at_a_time(folder):
             before = self.asking.store.read(folder)
             if not replace and before is not None and self._is_untested(request, before):
                 if told.error:  # what the search knows of it stays
@@ -157,7 +156,7 @@ class Telling:
                     return
                 record = results.tested(before, record)
                 self.asking.remember(request)
-            elif not replace and self._is_told(before, record, folder):
+            elif not replace and self._is_told(before, record):
                 self.end(request)
                 return
             if not told.error:
@@ -166,6 +165,10 @@ class Telling:
                 (folder / LAST_CHECKPOINT).unlink(missing_ok=True)
             self.asking.store.write(folder, record)
         self._finish(request, record)
+
+    def _one_at_a_time(self, folder: Path) -> AbstractContextManager[None]:
+        """Keep one result of a run from another, which may come late."""
+        return self.asking.store.claim(folder / TELLING, wait=True)
 
     def _is_untested(self, request: Request, before: Record) -> bool:
         """Say whether a finalist was trained before with its seed, and only its test is missing."""
@@ -177,13 +180,13 @@ class Telling:
         self.end(request)
         log.warning("%s seed %d was not tested: %s", request.network, request.seed, error)
 
-    def _is_told(self, before: Record | None, now: Record, folder: Path) -> bool:
+    def _is_told(self, before: Record | None, now: Record) -> bool:
         """Say whether a result is there that stays; a training of one's own is not lost silently.
 
         Raises:
             SsrError: if this process told another result for it before.
         """
-        if folder in self.asking.held and is_done(before):
+        if (now.network, now.seed) in self.asked and is_done(before):
             log.warning(
                 "%s (seed %d) was told by another process meanwhile: the first result stays",
                 now.network,
@@ -239,15 +242,16 @@ class Telling:
     def fail(self, request: Request, error: str) -> None:
         """Record that a training failed."""
         folder, spent = self.asking.folder(request), self.waited(request) or 0.0
-        before = self.asking.store.read(folder)
-        if before is not None and self._is_untested(request, before):
-            self._fail_to_test(request, error)
-            return
-        if is_done(before):
-            self.end(request)
-            return
-        record = results.failed(self.asking, request, error, wall_s=spent)
-        self.asking.store.write(folder, record)
+        with self._one_at_a_time(folder):
+            before = self.asking.store.read(folder)
+            if before is not None and self._is_untested(request, before):
+                self._fail_to_test(request, error)
+                return
+            if is_done(before):
+                self.end(request)
+                return
+            record = results.failed(self.asking, request, error, wall_s=spent)
+            self.asking.store.write(folder, record)
         if request.origin == FINALIST:
             self.failures[request.network, request.seed] += 1
         self._finish(request, record)
@@ -267,15 +271,16 @@ class Telling:
         """
         record = results.record(self.asking, request, told, wall_s=wall_s, device=NOT_TOLD)
         folder = self.asking.folder(request)
-        if results.refuse_other(self.asking.store.read(folder), record):
-            return
-        if not self.asking.claim(request):
-            raise SsrError(f"{request.network} is being trained: it will be told.")
-        try:
-            if weights is not None:
-                self._keep(request, None, weights, folder)
-            self.asking.store.write(folder, record)
-        except BaseException:
-            self.asking.free(request)
-            raise
+        with self._one_at_a_time(folder):
+            if results.refuse_other(self.asking.store.read(folder), record):
+                return
+            if not self.asking.claim(request):
+                raise SsrError(f"{request.network} is being trained: it will be told.")
+            try:
+                if weights is not None:
+                    self._keep(request, None, weights, folder)
+                self.asking.store.write(folder, record)
+            except BaseException:
+                self.asking.free(request)
+                raise
         self._finish(request, record)

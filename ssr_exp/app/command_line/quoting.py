@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import unicodedata
+from collections.abc import Mapping
+from typing import Any
 
+from hydra._internal.grammar.utils import escape_special_characters
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 
 
@@ -16,8 +20,20 @@ def quoted(key: str, text: str) -> str:
     """
     if text.startswith("~"):
         text = os.path.expanduser(text)
-    literal = text.replace("${", "\\${")  # else OmegaConf would look it up
-    return shlex.quote(f"{key}={QuotedString(literal, Quote.double).with_quotes()}")
+    return shlex.quote(f"{key}={spelled(text)}")
+
+
+def spelled(value: Any) -> str:
+    """Write plain data as Hydra reads it: texts in quotes, keys of dictionaries without."""
+    if isinstance(value, str):
+        literal = value.replace("${", "\\${")  # else OmegaConf would look it up
+        return QuotedString(literal, Quote.double).with_quotes()
+    if isinstance(value, Mapping):
+        pairs = (f"{escape_special_characters(str(k))}: {spelled(v)}" for k, v in value.items())
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(spelled, value))}]"
+    return json.dumps(value)
 
 
 def shown(text: str) -> str:

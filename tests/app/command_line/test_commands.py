@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -195,3 +196,35 @@ def test_torchrun_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("WORLD_SIZE", "1")  # as Kubernetes says of a process that is alone
     monkeypatch.setattr(sys, "argv", ["train.py", "seed=1"])
     commands.run(lambda: None, "train")
+
+
+@pytest.mark.parametrize(
+    ("words", "module"),
+    [
+        (["studies"], "ssr_exp.app.studies.removing"),
+        (["latency", "resnet8"], "ssr_exp.edge.measured_networks"),
+        (["anatomy", "resnet8"], "ssr_exp.rescaling.lattice"),
+    ],
+)
+def test_a_command_that_composes_nothing_ends_in_a_sentence_while_it_is_imported(
+    words: list[str], module: str
+) -> None:
+    program = f"""
+import os, signal, sys
+from ssr_exp.__main__ import main
+class Stops:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Stops())
+sys.argv = ["ssr", *{words}]
+sys.exit(main())
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert (ended.returncode, ended.stderr) == (130, "stopped: repeat the command.\n")

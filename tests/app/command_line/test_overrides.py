@@ -332,6 +332,19 @@ def test_whatever_is_quoted_is_read_back(text: str) -> None:
         assert value_of(*shlex.split(quoting.quoted("dataset.root", text))) == text
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("é ü", 'a "b" \\', "2%", 3, 0.5, None, True, [], ["é", "b,c"]),
+        {"*": [0.5, 1.0], "features.0 x": {"$and": [1, None]}},
+    ],
+)
+def test_plain_data_is_spelled_as_hydra_reads_it(value: Any) -> None:
+    word = f"+a.b={quoting.spelled(value)}"
+    (override,) = overrides.parse([word])
+    assert override.value() == value and "\\u" not in word
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_that_cannot_be_taken_is_told_as_a_shell_takes_it(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
