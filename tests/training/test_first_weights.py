@@ -229,7 +229,7 @@ def test_images_are_normalised_as_the_weights_were(
     own = opened_study.open(asked)
     grey = tuple([sum(values) / 3] for values in IMAGENET)
     assert own.name != plain.name and "normalize" not in own.fields["dataset"]
-    assert own.fields["normalization"] == {"mean": tuple(grey[0]), "std": tuple(grey[1])}
+    assert own.fields["normalization"] == {"mean": [*grey[0]], "std": [*grey[1]]}
     assert (
         own.name == opened_study.open(conf(RESNET18, *PUBLISHED, "dataset.normalize=imagenet")).name
     )
