@@ -57,8 +57,9 @@ def tables(store: Store) -> str:
         name: [r for each in beside.get(name, ()) for r in by_study[each]] for name in by_study
     }
     others = {each for names in beside.values() for each in names}
+    early = [r for records in by_study.values() for r in records if r.test_score is not None]
     parts = [
-        "\n".join(_study(store, name, records, finals[name]))
+        "\n".join(_study(store, name, records, finals[name], early))
         for name, records in by_study.items()
         if name not in others
     ]
@@ -66,14 +67,18 @@ def tables(store: Store) -> str:
 
 
 def _study(
-    store: Store, name: str, records: Sequence[Record], finals: Sequence[Record]
+    store: Store,
+    name: str,
+    records: Sequence[Record],
+    finals: Sequence[Record],
+    early: Sequence[Record],
 ) -> Iterator[str]:
     found = [r for r in records if r.status is Status.finished and r.score is not None]
     if not found:
         return
     yield f"## {found[0].model}, {found[0].epochs} epochs (`{name}`)\n"
     yield f"{_took([*records, *finals])}\n"
-    yield from _compared(store, name)
+    yield from _compared(store, name) or _begun(found[0], early)
     yield from _trained(found)
     told = predictions.latest(store, name)
     yield from cifar10_claims.table(found, finals, told)
@@ -95,15 +100,25 @@ def _took(records: Sequence[Record]) -> str:
     )
 
 
-def _compared(store: Store, name: str) -> Iterator[str]:
+def _begun(one: Record, tested: Sequence[Record]) -> Iterator[str]:
+    """Say of a last comparison that is not complete which of its trainings have ended."""
+    scores: dict[str, list[float]] = {}
+    for record in tested:
+        if (record.model, record.epochs) == (one.model, one.epochs):
+            scores.setdefault(record.network, []).append(record.test_score or 0.0)
+    ended = "; ".join(f"{n} {', '.join(f'{v:.2f}' for v in some)}" for n, some in scores.items())
+    so_far = f": so far, test acc % of each seed, {ended}" if ended else ""
+    yield f"The last comparison is not complete{so_far}.\n"
+
+
+def _compared(store: Store, name: str) -> list[str]:
     path = store.study_folder(name) / BEST_FOLDER / METRICS_FILE
-    if not path.exists():
-        yield "No finalist is trained yet.\n"
-        return
-    rows: list[dict[str, Any]] = json.loads(path.read_text()).get("results", [])
-    if not rows:
-        yield "No finalist is trained yet.\n"
-        return
+    rows = json.loads(path.read_text()).get("results", []) if path.exists() else []
+    return [*_results(rows)] if rows else []
+
+
+def _results(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Lay out what was tested, the baseline first."""
     full = rows[0]
     yield "| | network | parameters | MACs | GeMMs | test acc % | seeds | against the baseline |"
     yield "|---|---|---|---|---|---|---|---|"
