@@ -118,9 +118,10 @@ def _train(job: Job, store: Store, where: Path) -> Record:
     log.info("%s: %s parameters (%.1f %%)", job.title, f"{blank.params:,}", 100 * share)
     begin(job, store, where)
     describe_study(job.study, job.conf, store)
-    run = _start_wandb(job, blank, where)
     is_loop = job.conf.task.name is TaskKind.loop
-    start, last = time.perf_counter(), None if is_loop else resume.last_checkpoint(where)
+    last = None if is_loop else resume.last_checkpoint(where)
+    run = _start_wandb(job, blank, where, goes_on=last is not None)
+    start = time.perf_counter()
     try:
         with trainers.quiet():
             if is_loop:
@@ -220,7 +221,8 @@ def blank_record(job: Job) -> Record:
     )
 
 
-def _start_wandb(job: Job, blank: Record, where: Path) -> Any:
+def _start_wandb(job: Job, blank: Record, where: Path, *, goes_on: bool) -> Any:
+    """Open a training's W&B run; one that goes on has that of its earlier process."""
     asked = {k: v for k, v in asdict(job.conf).items() if k not in ("paths", "logger")}
     for path in ("root", "file"):
         asked["dataset"].pop(path)
@@ -236,6 +238,7 @@ def _start_wandb(job: Job, blank: Record, where: Path) -> Any:
         job_type=blank.kind.value,
         tags=[seeds.label(job.conf.model), blank.dataset, job.study.name, blank.origin or ""],
         config={"asked": asked} | fields | training_run.axes(blank),
+        run_id=training_run.opened_in(where) if goes_on else None,
     )
 
 

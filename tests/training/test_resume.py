@@ -116,6 +116,28 @@ def test_a_training_killed_at_any_step_ends_as_an_undisturbed_one(
         assert same(weights(broken), weights(whole)), at
 
 
+def test_a_training_that_goes_on_has_the_wandb_run_of_its_earlier_process(
+    conf: Compose, tmp_path: Path, dies: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids: list[str | None] = []
+
+    def start(_: object, *, folder: Path, run_id: str | None, **__: object) -> None:
+        ids.append(run_id)
+        name = f"offline-run-20260101_00000{len(ids)}-{run_id or f'id{len(ids)}'}"
+        (folder / "wandb" / name).mkdir(parents=True)
+
+    monkeypatch.setattr(run.training_run, "start", start)
+    broken = conf(*WORDS, f"paths.runs={tmp_path}/killed")
+    (job,) = run.plan(broken)
+    steps = len(learning.data(broken, job.study.splits).train_dataloader())
+    for at in (0, steps, steps):  # before the first checkpoint, after it, and again
+        dies(at)
+        with pytest.raises(Killed):
+            run.train(broken)
+    run.train(broken)
+    assert ids == [None, None, "id2", "id2"]
+
+
 STREAMED = (
     "dataset=image_folder",
     "dataset.resize=[10,12]",

@@ -36,7 +36,6 @@ log = logging.getLogger(__name__)
 NOTE = "wandb.json"  # in a search's folder: which run is its own, and the last round that it has
 STAGED = "staged"  # below the search's `wandb/`: what a later `wandb sync` sends
 BEFORE = -1  # all rounds
-SECOND = 1.05
 LONGEST = 128  # characters of the name of an artifact
 ALIAS = "best"
 KEPT = (
@@ -122,7 +121,6 @@ class SearchRun:
     def _open(self, note: Mapping[str, Any]) -> wandb.Run | None:
         try:
             self._write(note)
-            self._pass_a_second()
             return training_run.start(
                 self.conf,
                 folder=self.folder,
@@ -136,12 +134,6 @@ class SearchRun:
         except Exception as error:
             _warn(error)
             return None
-
-    def _pass_a_second(self) -> None:
-        """Wait until W&B, which names folders by second and run, gives a new one."""
-        made = [path.stat().st_ctime for path in (self.folder / "wandb").glob("*run-*")]
-        if (rest := max(made, default=0.0) + SECOND - time.time()) > 0:
-            time.sleep(min(rest, SECOND))
 
     def _finish(self, run: wandb.Run, staged: Path) -> None:
         """Close the run; what was sent in time need not be kept."""

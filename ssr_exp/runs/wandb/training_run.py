@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OFF = "disable_git disable_code x_disable_stats x_disable_meta x_disable_machine_info".split()
+RESUMED = {"resume": "allow", "allow_val_change": True}
 PRIVATE: dict[str, Any] = dict.fromkeys(OFF, True) | {
     "console": "off",
     "save_code": False,
@@ -36,6 +38,9 @@ PRIVATE: dict[str, Any] = dict.fromkeys(OFF, True) | {
 }
 RETRY_AFTER_S = 600.0  # after a failure, further runs of this process start offline for so long
 _failed_at: float | None = None
+DELETED = "deleted"  # in what W&B says of a run whose id is never given again
+FOLDER = re.compile(r"run-(\d{8}_\d{6})-(\w+)$")  # of a run: when it was opened, and its id
+SECOND = 1.05  # W&B names folders by second and run
 
 ENDED = ("finished", "failed")  # W&B's words; every other state is of a run that did not finish
 DROPPED = {"git_commit": None}  # W&B keeps no null
@@ -87,7 +92,8 @@ def start(
         "reinit": "finish_previous",
     }
     if run_id is not None:
-        wanted |= {"id": run_id, "resume": "allow", "allow_val_change": True}
+        _pass_a_second(folder)
+        wanted |= {"id": run_id, **RESUMED}
     if conf.mode is WandbMode.online and (run := _online(conf, wanted)) is not None:
         return run
     try:
@@ -97,6 +103,20 @@ def start(
             f"W&B does not start ({sentence(error)}): mend logger.project, logger.entity or "
             "logger.tags, or type logger=disabled."
         ) from error
+
+
+def opened_in(folder: Path) -> str | None:
+    """Return the id of the W&B run that was opened last below a run's folder; None: of none."""
+    matches = (FOLDER.search(path.name) for path in (folder / "wandb").glob("*run-*"))
+    opened = [match.groups() for match in matches if match]
+    return max(opened)[1] if opened else None
+
+
+def _pass_a_second(folder: Path) -> None:
+    """Wait until W&B, which names folders by second and run, gives a new one."""
+    made = [path.stat().st_ctime for path in (folder / "wandb").glob("*run-*")]
+    if (rest := max(made, default=0.0) + SECOND - time.time()) > 0:
+        time.sleep(min(rest, SECOND))
 
 
 def _online(conf: LoggerConf, wanted: Mapping[str, Any]) -> wandb.Run | None:
@@ -109,6 +129,9 @@ def _online(conf: LoggerConf, wanted: Mapping[str, Any]) -> wandb.Run | None:
     try:
         return wandb.init(mode="online", settings=_settings(conf), **wanted)
     except Exception as error:  # of the network, of the account, or of W&B's own process
+        if "id" in wanted and DELETED in str(error):
+            log.info("W&B: the run %s was deleted there: a new one", wanted["id"])
+            return _online(conf, {k: wanted[k] for k in wanted if k not in ("id", *RESUMED)})
         _failed_at = time.monotonic()
         log.warning(
             "W&B cannot be reached (%s): logging offline; later: wandb sync %s",

@@ -41,7 +41,9 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     client.teardown()
 
 
-def start(folder: Path, mode: WandbMode = WandbMode.offline, **fields: Any) -> Any:
+def start(
+    folder: Path, mode: WandbMode = WandbMode.offline, run_id: str | None = None, **fields: Any
+) -> Any:
     conf = LoggerConf(mode=mode, **fields)
     return training_run.start(
         conf,
@@ -51,6 +53,7 @@ def start(folder: Path, mode: WandbMode = WandbMode.offline, **fields: Any) -> A
         job_type="sentinel",
         tags=["digits"],
         config={"epochs": 7},
+        run_id=run_id,
     )
 
 
@@ -308,6 +311,36 @@ def test_the_server_is_tried_again_after_a_while(
     monkeypatch.setattr(training_run, "RETRY_AFTER_S", 0.0)
     start(tmp_path / "run", WandbMode.online)
     assert modes[3:] == ["online", "offline"]
+
+
+def test_a_run_that_goes_on_is_the_one_that_was_opened_last(tmp_path: Path) -> None:
+    assert training_run.opened_in(tmp_path) is None
+    for name in (
+        "offline-run-20260102_000000-second",
+        "run-20260101_000000-first",
+        "run-20260103_000000-third",
+        "latest-run",
+    ):
+        (tmp_path / "wandb" / name).mkdir(parents=True)
+    assert training_run.opened_in(tmp_path) == "third"
+
+
+def test_a_run_that_was_deleted_on_the_server_is_followed_by_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[tuple[str, Any, Any]] = []
+
+    def init(*, mode: str, **of: Any) -> Any:
+        asked.append((mode, of.get("id"), of.get("resume")))
+        if "id" in of:
+            told = f"run someone/ssr_exp/{of['id']} was previously created and deleted"
+            raise client.errors.CommError(f"{told}; try a new run id (<Response [409]>)")
+        return FakeRun()
+
+    monkeypatch.setattr(client, "init", init)
+    start(tmp_path / "run", WandbMode.online, run_id="abc")
+    assert asked == [("online", "abc", "allow"), ("online", None, None)]
+    assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
 
 
 def test_a_process_of_wandb_that_died_is_replaced(
