@@ -19,6 +19,7 @@ from ssr_exp.runs.wandb import training_run
 from ssr_exp.search import rounds
 from ssr_exp.search.rounds import Notebook
 from ssr_exp.search.space import Space
+from ssr_exp.terminal import counted
 
 log = logging.getLogger(__name__)
 
@@ -115,13 +116,17 @@ class Evidence:
                 "model, dataset, recipe and trainer as there, or take its study column out."
             )
         self._check_scores(mine, path)
-        completed = (self._completed(row, path, n) for n, row in enumerate(mine, start=1))
-        records, epochs = [r for r in completed if r is not None], self.conf.trainer.max_epochs
-        self._short = [r for r in records if r.epochs < epochs]
-        other = sum(r.epochs != epochs for r in records)
-        if other:
-            log.warning("%d rows of %s are of other epochs than %d", other, path, epochs)
-        return [r for r in records if r.epochs == epochs]
+        epochs, own, others = self.conf.trainer.max_epochs, list[Record](), list[Record]()
+        for number, row in enumerate(mine, start=1):
+            if (record := self._completed(row, path, number)) is not None:
+                # Of this very study a run has fewer epochs if a callback stopped it early.
+                is_own = record.epochs == epochs or row.study == self.study
+                (own if is_own else others).append(record)
+        self._short = [r for r in others if r.epochs < epochs]
+        if others:
+            told = counted(len(others), "row")
+            log.warning("%s of %s: other epochs than %d", told, path, epochs)
+        return own
 
     def _check_scores(self, rows: Sequence[tables.TableRow], path: Path) -> None:
         """Refuse scores that cannot be this study's.

@@ -153,6 +153,18 @@ def test_other_studies_are_named_with_what_differs(
     assert f"{other} (recipe.lr is 0.1 there and 0.05 here)" in found.strangers()
 
 
+def test_rows_that_name_the_study_are_its_own_however_early_they_were_stopped(
+    tmp_path: Path, small: Space, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = f"d2-2-2_w16-32-64,91,5,{STUDY}\nd1-1-1_w4-8-16,70,2,\n"
+    conf = table(tmp_path, "network,val_acc,epochs,study\n" + rows)
+    conf.trainer.max_epochs, conf.surrogate.fidelity = 8, True
+    found = evidence(tmp_path, small, conf)
+    assert [r.epochs for r in found.records] == [5]
+    assert [r.epochs for r in found.elsewhere()] == [2]
+    assert "1 row of" in caplog.text
+
+
 def test_runs_of_other_epochs_are_read_only_when_they_are_asked_for(
     tmp_path: Path, small: Space, tell: Tell, first: First
 ) -> None:
