@@ -27,7 +27,7 @@ HAS_CPU = test -z '$(CPU)' && ! nvidia-smi -L >/dev/null 2>&1 && \
 PYTEST = OMP_NUM_THREADS=1 WANDB_MODE=offline $(BIN)/python -m pytest
 QUICK  = not slow and not slurm and not ray
 LONG   = slow and not slurm and not ray
-TOOLS  = $(addprefix tests/,benchmarks examples fuzz notebooks random_networks zoo test_tooling.py)
+TOOLS  = $(addprefix tests/,benchmarks examples fuzz notebooks random_networks zoo)
 TYPED  = --jaxtyping-packages=ssr_exp.search,ssr_exp.training,ssr_exp.tasks,ssr_exp.datasets,ssr_exp.runs,run_time_types.check
 # Neighbours stay together: what a module shares is made once.
 SPREAD = -n $(WORKERS) --dist worksteal
@@ -82,7 +82,7 @@ bench: $(READY) ## Run the benchmarks
 	$(BIN)/python -m benchmarks
 
 docs: $(READY) ## Build the documentation strictly, into docs/_build
-	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
+	$(BIN)/python -m sphinx -q -E -a -W --keep-going -b html docs docs/_build
 
 figures: $(READY) ## Draw the README's pictures again, from committed results
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.figures
@@ -114,7 +114,7 @@ random-networks: $(READY) ## Rescale 2,000 random networks (an hour), write resu
 	$(BIN)/python -m tests.random_networks --networks 2000 --out results/random-networks.json
 
 clean: ## Remove .venv and caches; runs/ and data/ stay
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis docs/_build
 	find ssr_exp hydra_plugins tests -name __pycache__ -prune -exec rm -rf {} +
 
 # Where there is no uv, the one that the lock pins is fetched first, by its hash like the rest.

@@ -2,8 +2,9 @@
 
 The study measures a sample of the networks here and predicts the time of all others (cap.latency_ms
 is in ms, or a share of the baseline's). It proposes only what keeps within the cap.
-For another device, measure there: ssr latency MODEL --fit --out FILE, and latency.file=FILE here.
 latency.runtime is eager, compile, onnxruntime or executorch: take the one that you ship.
+Another device measures by itself, ssr latency MODEL --fit --out FILE, and what replaces
+latency.runtime here is {"latency.source": "file", "latency.file": FILE}.
 """
 
 import os

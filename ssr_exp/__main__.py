@@ -26,7 +26,8 @@ Structured Segment Rescaling: rebuild a ConvNet smaller, train few, predict the 
   ssr anatomy resnet56
   ssr train model=resnet56 modifiers=sentinel_all dataset=cifar10
   ssr search model=resnet56 dataset=cifar10 rounds=3 batch=4
-  ssr search model=module model.target=my_package.MyNet dataset=image_folder dataset.root=DIR
+  ssr search model=module model.target=my_package.MyNet \\
+    dataset=image_folder dataset.root=DIR dataset.resize=96
   ssr export run=best format=onnx
 
 {commands}

@@ -72,7 +72,7 @@ class Study:
         multiple: channels are rounded to a multiple of it.
         frozen: segments that stay as they are.
         objective: `smallest`, the cheapest network that loses at most `max_drop`, or `tradeoff`.
-        cost: what is traded: `params`, `macs` or `gemms`.
+        cost: what is traded: `params`, `macs`, `gemms` or `latency_ms`.
         max_drop: what the answer may lose, in the score's unit, or a share such as `"2%"`; None: 1
             point of a score in percent, 2 % of any other.
         sentinels: the first networks: `sentinel_all`, `sentinel_joint` or any other modifiers.
@@ -350,8 +350,11 @@ class Study:
     def training(self, *, wait: bool = True) -> Iterator[Candidate | Waiting | None]:
         """Ask for a network, and see to it that whatever happens is recorded.
 
-            with study.training() as candidate:
-                study.tell(candidate, my_training(candidate.network))
+            while True:
+                with study.training() as candidate:
+                    if candidate is None:  # nothing is left
+                        break
+                    study.tell(candidate, my_training(candidate.network))
 
         An error that is raised inside is recorded and raised again; Ctrl-C gives the network back.
 

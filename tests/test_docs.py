@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import hydra
@@ -27,7 +28,7 @@ COMMANDS = [
     shlex.split(line, comments=True)
     for kind, block in BLOCKS
     if kind == "bash"
-    for line in block.splitlines()
+    for line in map(str.strip, block.splitlines())
     if line.startswith(("ssr ", "python "))
 ]
 
@@ -45,14 +46,34 @@ def test_every_command_is_of_a_kind_that_is_tested() -> None:
     assert len({shlex.join(c) for c in COMMANDS}) == len(commands(*fewest))
 
 
+def each_value(words: list[str]) -> Iterator[list[str]]:
+    """Take each value of a sweep at least once, not in every combination."""
+    sweeps = [word.partition("=") for word in words]
+    values = [v.split(",") if not set("[{'\"") & set(v) else [v] for _, _, v in sweeps]
+    for at in range(max(map(len, values), default=1)):
+        yield [
+            f"{key}{sign}{some[min(at, len(some) - 1)]}"
+            for (key, sign, _), some in zip(sweeps, values, strict=True)
+        ]
+
+
+def test_each_value_of_a_sweep_is_taken() -> None:
+    swept = [*each_value(["a=1,2", "b=[1,2]", "c=x,y,z"])]
+    assert swept == [
+        ["a=1", "b=[1,2]", "c=x"],
+        ["a=2", "b=[1,2]", "c=y"],
+        ["a=2", "b=[1,2]", "c=z"],
+    ]
+
+
 @pytest.mark.slow
 def test_every_command_names_presets_and_keys_that_exist() -> None:
     configuration.register()
     with hydra.initialize_config_dir(str(ROOT / "ssr_exp" / "conf"), version_base="1.3"):
         for _, name, *words in commands(*SCHEMAS):
-            words = [re.sub(r"^(\w[\w.]*=[^,\[]+),.*$", r"\1", word) for word in words]
             checked = Checker(name, []).check([word for word in words if word != "-m"])
-            assert hydra.compose(name, checked)
+            for one in each_value(checked):
+                assert hydra.compose(name, one)
 
 
 @pytest.mark.slow

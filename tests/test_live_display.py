@@ -43,7 +43,9 @@ def test_on_a_terminal_lines_and_logs_stay_above_a_table_that_is_gone_at_the_end
         with live_display.display(
             lambda: Shown(next(told, []), [("running", "d2")], 0.5, "1 of 2 done")
         ):
-            time.sleep(0.1)
+            waited = time.monotonic() + 20
+            while "d1 ended" not in screen.getvalue() and time.monotonic() < waited:
+                time.sleep(0.02)
             logging.getLogger("anything").info("somebody logs")
             print("somebody prints")
             time.sleep(0.1)

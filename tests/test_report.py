@@ -191,7 +191,7 @@ def test_a_function_is_not_called_unless_it_is_trusted(
     (study,) = data(page)
     assert len(study["networks"]) == len(instant.done) and study["predictions"] is None
     trusting = report("trust=true")
-    assert calls and not trusting.lines("is shown without")
+    assert calls and not trusting.lines("its last runs are not among the predictions")
     assert data(page)[0]["predictions"]["looks"][0]["runs"] == len(instant.done)
     monkeypatch.delitem(sys.modules, "report_own")
 

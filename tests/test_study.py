@@ -90,9 +90,9 @@ def test_a_loop_gets_the_baseline_then_sentinels_then_proposals_each_once(begin:
     assert len(set(codes)) == len(codes) == 4 + 2 * 2
     origins = [c.origin for c in candidates]
     assert origins == ["sentinel_width"] * 4 + ["round1"] * 2 + ["round2"] * 2
-    assert study.records()[0].kind in Kind and candidates[0].cost.params == max(
-        c.cost.params for c in candidates
-    )
+    (first,) = (r for r in study.records() if r.network == codes[0])
+    assert first.kind is Kind.baseline
+    assert candidates[0].cost.params == max(c.cost.params for c in candidates)
     assert study.ask() is None and begin().ask() is None
     answer = study.answer()
     assert answer.drop <= 0.05 and answer.cost.params < answer.baseline_cost.params
@@ -707,7 +707,8 @@ def test_a_study_is_opened_by_its_name(begin: Begin, tmp_path: Path) -> None:
 def test_a_study_goes_on_with_its_latencies_its_other_runs_and_its_epochs(
     begin: Begin, tmp_path: Path
 ) -> None:
-    options = {"latency.runtime": "eager", "latency.batch": 4, "latency.file": "/a b/é.json"}
+    options = {"latency.runtime": "eager", "latency.batch": 4}
+    options |= {"latency.source": "file", "latency.file": "/a b/é.json"}
     options |= {"runs.timeout_s": 5.0, "trainer.max_epochs": 7, "budget.epochs": 700}
     options |= {"modifiers.c_ratios_of": {"*": [0.5, 1.0]}}
     begun = begin(options=options)._conf

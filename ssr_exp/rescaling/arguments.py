@@ -42,8 +42,10 @@ def add_network(parser: argparse._ActionsContainer) -> None:
         type=int,
         help="classes (10; torchvision/ and timm/ at 224 pixels: 1000; your own: as it is made)",
     )
-    parser.add_argument("--stem", choices=[s.value for s in Stem], default=Stem.auto.value)
-    parser.add_argument("--shortcut", choices=[s.value for s in Shortcut], default="A")
+    stems, shortcuts = ([one.value for one in kind] for kind in (Stem, Shortcut))
+    meets = "how a network made for large images meets small ones (auto)"
+    parser.add_argument("--stem", choices=stems, default=Stem.auto.value, help=meets)
+    parser.add_argument("--shortcut", choices=shortcuts, default="A", help="of CIFAR ResNets (A)")
     kinds = ", ".join(segmentations.KINDS)
     parser.add_argument("--segment", default="stage", metavar="KIND", help=f"{kinds} (stage)")
     parser.add_argument(

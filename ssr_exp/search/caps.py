@@ -12,17 +12,22 @@ from torch import Tensor
 from ssr_exp.config import (
     Acquisition,
     CapConf,
+    CostAxis,
     Kernel,
+    LatencySource,
     Objective,
     ObjectiveConf,
     Outcome,
+    RunsKind,
     SearchConfig,
 )
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.cost import Points
 from ssr_exp.runs.score import PERCENT, VAL_LOSS, Score
-from ssr_exp.search import lattice_sample
+from ssr_exp.search import costs, lattice_sample
+from ssr_exp.search.costs import Latencies
+from ssr_exp.search.history import History
 from ssr_exp.search.outcome import resolved
 from ssr_exp.search.proposals import acquisition
 from ssr_exp.search.space import Space
@@ -142,6 +147,27 @@ def check_latency_cap(space: Space, cap: float, price: Callable[[Points], Tensor
         )
 
 
+def check_latency(
+    space: Space, conf: SearchConfig, trained: History, latencies: Latencies | None
+) -> None:
+    """Refuse to begin what needs latencies that nobody measured, or a cap that none keeps.
+
+    Raises:
+        SsrError: says what measures them, or names the fastest network.
+    """
+    cap = conf.cap.latency_ms
+    if conf.objective.cost is not CostAxis.latency_ms and cap is None:
+        return
+    price = costs.price(CostAxis.latency_ms, trained, latencies)
+    if latencies is not None and cap is not None:
+        baseline = space.plan.baseline
+        costs.measure_new(latencies, [baseline])
+        times = latencies.measured()
+        whole = {"latency_ms": times[baseline]} if baseline in times else {}
+        caps = read_caps(CapConf(latency_ms=cap), whole)
+        check_latency_cap(space, caps["latency_ms"], price)
+
+
 def check(space: Space, conf: SearchConfig, score: Score) -> None:
     """Refuse, before anything is trained, what no network can keep or what makes no sense.
 
@@ -178,6 +204,16 @@ def _check_combinations(conf: SearchConfig) -> None:
             surrogate.fidelity and kind is Acquisition.qlognehvi,
             "acquisition=qlognehvi does not know of fidelities: type surrogate.fidelity=false, or "
             "acquisition=ehvi.",
+        ),
+        (
+            conf.latency.file is not None and conf.latency.source is not LatencySource.file,
+            "latency.file is read where latency.source=file (latency=file in a command) goes with "
+            "it: type that, too, or leave the file out.",
+        ),
+        (
+            conf.runs.file is not None and conf.runs.kind is not RunsKind.table,
+            "runs.file is read where runs.kind=table (runs=table in a command) goes with it: type "
+            "that, too, or leave the file out.",
         ),
         (
             conf.min_gain > 0 and kind not in (Acquisition.ehvi, Acquisition.smallest),

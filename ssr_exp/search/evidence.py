@@ -116,15 +116,15 @@ class Evidence:
                 "model, dataset, recipe and trainer as there, or take its study column out."
             )
         self._check_scores(mine, path)
-        epochs, own, others = self.conf.trainer.max_epochs, list[Record](), list[Record]()
+        epochs, own, rest = self.conf.trainer.max_epochs, list[Record](), list[Record]()
         for number, row in enumerate(mine, start=1):
             if (record := self._completed(row, path, number)) is not None:
                 # Of this very study a run has fewer epochs if a callback stopped it early.
                 is_own = record.epochs == epochs or row.study == self.study
-                (own if is_own else others).append(record)
-        self._short = [r for r in others if r.epochs < epochs]
-        if others:
-            told = counted(len(others), "row")
+                (own if is_own else rest).append(record)
+        self._short = [r for r in rest if r.epochs < epochs]
+        if rest:
+            told = counted(len(rest), "row")
             log.warning("%s of %s: other epochs than %d", told, path, epochs)
         return own
 

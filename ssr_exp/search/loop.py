@@ -11,11 +11,10 @@ import logging
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn
 
 import numpy as np
 
-from ssr_exp.config import Acquisition, CapConf, CostAxis, SearchConfig, TaskKind
+from ssr_exp.config import SearchConfig, TaskKind
 from ssr_exp.errors import SsrError
 from ssr_exp.messages import WARNING
 from ssr_exp.rescaling import lattice
@@ -24,14 +23,14 @@ from ssr_exp.runs import predictions
 from ssr_exp.runs.predictions import FEWEST, Predictions
 from ssr_exp.runs.record import FINALIST, Record
 from ssr_exp.runs.store import is_done
-from ssr_exp.search import budget, costs, history, printing, summary, too_few
+from ssr_exp.search import budget, costs, ending, history, printing, summary, too_few
 from ssr_exp.search.attempts import Attempts, Train
 from ssr_exp.search.belief import Belief
-from ssr_exp.search.caps import check_latency_cap, log_limit, read_caps
+from ssr_exp.search.caps import check_latency, log_limit
 from ssr_exp.search.costs import Latencies
 from ssr_exp.search.evidence import Evidence
 from ssr_exp.search.history import History
-from ssr_exp.search.proposals import acquisition, propose
+from ssr_exp.search.proposals import propose
 from ssr_exp.search.resolution import ValSet
 from ssr_exp.search.rounds import End, Notebook, Planned, Round
 from ssr_exp.search.space import Space
@@ -248,7 +247,7 @@ class Search:
             how = "local search proposes, and predictions are of a sample that holds their front"
             log.info("the lattice has %s networks: %s", size, how)
         self.evidence.forget()
-        self._check_latency()
+        check_latency(self.space, self.conf, self._trained(), self.latencies)
 
     def plan_first(self) -> list[Round]:
         """Plan the first networks, as far as the records do not stand in for them.
@@ -285,7 +284,7 @@ class Search:
     def over(self) -> str | None:
         """Say why nothing is proposed any more, if that is so; see `ends`."""
         end = self.book.read_end()
-        if end is not None and end == self._end(end.reason, end.number, at=end.at):
+        if end is not None and end == self._end(end.reason, end.number, end.at):
             return end.reason
         return None if self.to_come() else self.all_done
 
@@ -322,40 +321,8 @@ class Search:
             return [] if baseline in trained else [self.space.code(baseline)]
         both = {*trained, *self.first}
         if len(both) < FEWEST:
-            self._refuse_too_few(len(both))
+            too_few.refuse_first(self.space, self.conf, len(both))
         return [self.space.code(a) for a in self.first if a not in trained]
-
-    def _refuse_too_few(self, count: int) -> NoReturn:
-        """Say that the first networks are too few, and what gives more.
-
-        Raises:
-            SsrError: always.
-        """
-        size, steps = self.space.lattice.size, self.conf.segment.width_steps
-        is_all = self.conf.modifiers.kind == "sentinel_all"
-        these = f"these are {count}"
-        remedy = f"modifiers={'random' if is_all else 'sentinel_all'}"
-        if size < FEWEST:
-            these = f"the lattice is too small, it has {size}"
-            wider = f"segment.width_steps={2 * steps} or more"
-            remedy = f"{wider}, or a smaller segment.multiple, for more widths"
-        raise SsrError(
-            f"the surrogate needs {FEWEST} networks to begin with, and {these}: type {remedy}."
-        )
-
-    def _check_latency(self) -> None:
-        """Refuse to begin what needs latencies that nobody measured, or a cap that none keeps."""
-        cap = self.conf.cap.latency_ms
-        if self.conf.objective.cost is not CostAxis.latency_ms and cap is None:
-            return
-        price = costs.price(CostAxis.latency_ms, self._trained(), self.latencies)
-        if self.latencies is not None and cap is not None:
-            baseline = self.space.plan.baseline
-            costs.measure_new(self.latencies, [baseline])
-            times = self.latencies.measured()
-            whole = {"latency_ms": times[baseline]} if baseline in times else {}
-            caps = read_caps(CapConf(latency_ms=cap), whole)
-            check_latency_cap(self.space, caps["latency_ms"], price)
 
     def _parsed(self, names: Iterable[str]) -> list[Architecture]:
         architectures = []
@@ -380,35 +347,13 @@ class Search:
         repeated is to train nothing more, but for other rounds, another gain or confidence, or new
         trainings.
         """
-        if reason := self.no_gain(belief, picks):
-            self.book.write_end(self._end(reason, number, at=at))
+        if reason := ending.no_gain(self.conf, belief, picks):
+            self.book.write_end(self._end(reason, number, at))
             return reason
         before = self.book.read_end()
-        if before is not None and before == self._end(before.reason, number, at=at):
+        if before is not None and before == self._end(before.reason, number, at):
             return before.reason
         return None
 
-    def _end(self, reason: str, number: int, *, at: int) -> End:
-        """Describe the search as it is now, were it to end before a batch."""
-        return End(
-            reason=reason,
-            number=number,
-            at=at,
-            rounds=self.conf.rounds,
-            min_gain=self.conf.min_gain,
-            confidence=self.conf.objective.confidence,
-            runs=sum(is_done(r) and r.origin != FINALIST for r in self.evidence.records),
-        )
-
-    def no_gain(self, belief: Belief, picks: Sequence[Planned]) -> str | None:
-        """Say why a batch is not worth its training, if it is not."""
-        if not picks:
-            return "no network that is left promises a gain"
-        if (promise := picks[0].promise) is None:
-            return None
-        is_ehvi = acquisition.kind(self.conf) is Acquisition.ehvi
-        whole = belief.state.front.hypervolume if is_ehvi else 1.0
-        share = promise / whole if whole > 0 else 1.0
-        if share < self.conf.min_gain:
-            return f"no network promises a gain of {self.conf.min_gain:g} (the best: {share:.2g})"
-        return None
+    def _end(self, reason: str, number: int, at: int) -> End:
+        return ending.describe(self.conf, self.evidence.records, reason, number, at=at)

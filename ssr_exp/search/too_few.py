@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
+from ssr_exp.config import SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.predictions import FEWEST
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.search.history import History
+from ssr_exp.search.space import Space
 from ssr_exp.terminal import counted
 
 
@@ -50,6 +53,25 @@ def check(
         f"the study has {counted(count, 'network')} with a finished run{also}, and the "
         f"surrogate needs {FEWEST}, the baseline among them: type modifiers=sentinel_all "
         f"rounds=1, and the search trains the first ones.{strangers()}"
+    )
+
+
+def refuse_first(space: Space, conf: SearchConfig, count: int) -> NoReturn:
+    """Say that the first networks are too few, and what gives more.
+
+    Raises:
+        SsrError: always.
+    """
+    size, steps = space.lattice.size, conf.segment.width_steps
+    is_all = conf.modifiers.kind == "sentinel_all"
+    these = f"these are {count}"
+    remedy = f"modifiers={'random' if is_all else 'sentinel_all'}"
+    if size < FEWEST:
+        these = f"the lattice is too small, it has {size}"
+        wider = f"segment.width_steps={2 * steps} or more"
+        remedy = f"{wider}, or a smaller segment.multiple, for more widths"
+    raise SsrError(
+        f"the surrogate needs {FEWEST} networks to begin with, and {these}: type {remedy}."
     )
 
 

@@ -68,7 +68,7 @@ def test_before_the_first_networks_are_done_nothing_else_is_said_to_come_next(
     assert shown.code == 0, shown.text
     assert shown.lines("first networks not done: those are what your loop is asked for next")
     assert shown.lines("your loop is asked by all that is told until then")
-    assert not shown.lines("your loop goes on with it")
+    assert not shown.lines("next batch")
 
 
 def test_a_command_asks_for_as_many_finalists_as_the_loop_did_but_for_what_is_typed(
@@ -88,7 +88,8 @@ def test_a_command_asks_for_as_many_finalists_as_the_loop_did_but_for_what_is_ty
 def test_a_command_goes_on_with_the_loops_latencies_and_with_whatever_is_in_its_settings(
     search: Search, tmp_path: Path
 ) -> None:
-    options = {"latency.runtime": "eager", "latency.file": "/é/b, c.json"}
+    options = {"latency.runtime": "eager", "latency.source": "file"}
+    options |= {"latency.file": "/é/b, c.json"}
     options |= {"modifiers.c_ratios_of": {"*": [0.5, 1.0]}}
     study = begun(tmp_path, options=options)
     for _ in range(4):

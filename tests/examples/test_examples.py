@@ -45,6 +45,15 @@ def test_the_overview_names_each() -> None:
     assert sorted(named) == [path.name for path in PATHS]
 
 
+def test_what_the_overview_shows_names_nothing_that_it_does_not_make() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (EXAMPLES / "README.md").read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        lint = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F821,E9", "-"]
+        ended = subprocess.run(lint, input=block, capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stdout
+
+
 @each
 def test_it_runs_and_ends_with_an_answer_whose_weights_were_kept(
     path: Path, tmp_path: Path

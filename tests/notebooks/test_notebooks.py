@@ -18,7 +18,7 @@ LIBRARIES = set("ssr_exp lightning matplotlib numpy torch torchmetrics torchvisi
 NAMED_TUPLES = {"_asdict", "_fields"}  # public, whatever they are called
 LINKS = ("https://arxiv.org/abs/",)
 TITLE = r"# [^\n]+\n\n[A-Z][^\n]+\."
-COMMAND = re.compile(r"^(?:.*`)?python (\S+\.py) ([^`\n]+)", re.MULTILINE)
+COMMAND = re.compile(r"\bssr (train|search|export|report) ([^`\n\"]*\w=[^`\n\"]+)")
 
 each = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 
@@ -109,14 +109,18 @@ def test_its_commands_name_presets_and_keys_that_exist(path: Path) -> None:
 
     from ssr_exp import config
     from ssr_exp.app import configuration
+    from ssr_exp.app.command_line.overrides import Checker
 
     configuration.register()
     with hydra.initialize_config_dir(str(ROOT / "ssr_exp" / "conf"), version_base="1.3"):
-        for script, words in COMMAND.findall(text(path)):
-            name = Path(script).stem
-            composed = hydra.compose(name, overrides=shlex.split(words))
+        for name, words in COMMAND.findall(text(path)):
+            composed = hydra.compose(name, overrides=Checker(name).check(shlex.split(words)))
             if "study=" not in words:  # of which its folder says the rest
                 configuration.read(composed, config.SCHEMAS[name])
+
+
+def test_their_commands_are_found() -> None:
+    assert len([one for path in PATHS for one in COMMAND.findall(text(path))]) >= 6
 
 
 @pytest.mark.parametrize("start", ["", "notebooks", "results/search"])

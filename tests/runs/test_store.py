@@ -383,7 +383,7 @@ def test_a_second_process_is_refused_at_once(
     start = time.monotonic()
     with pytest.raises(Busy, match="another process"):
         claim(store, folder)
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 5  # it does not wait for the other
     assert issubclass(Busy, SsrError)
 
 

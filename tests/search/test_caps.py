@@ -87,6 +87,8 @@ def test_what_takes_all_of_a_cap_on_latency_keeps_to_it_whatever_floating_point_
             "does not know of fidelities",
         ),
         (asked(min_gain=0.1, acquisition__kind=Acquisition.random), "says nothing of a gain"),
+        (asked(latency__file="phone.json"), "latency=file in a command"),
+        (asked(runs__file="table.csv"), "runs=table in a command"),
         (
             asked(acquisition__prefilter=2, acquisition__kind=Acquisition.thompson),
             r"must lie between batch \(4\) and 10000",

@@ -312,7 +312,7 @@ def test_no_torch_is_imported() -> None:
 
 
 @pytest.mark.slow
-def test_a_thousand_runs_are_listed_in_about_a_second(
+def test_a_thousand_runs_are_listed_in_seconds(
     store: Store, make_record: MakeRecord, ssr_studies: Studies
 ) -> None:
     scores = tuple(float(epoch % 90) for epoch in range(200))
