@@ -1,9 +1,11 @@
 """The errors that a user may meet, each one sentence that says what to type instead."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
+ABSOLUTE = re.compile(r"[A-Za-z]:[\\/]|[~/\\]")  # how a text begins that is a path, spaces and all
 PATH = re.compile(r"(?<![\w./])(?:[A-Za-z]:|~)?[\\/][^\s'\",;()]*")
 
 
@@ -64,3 +66,14 @@ def innermost(error: BaseException) -> BaseException:
 def without_paths(text: str) -> str:
     """Take out of a text what names folders of a machine, before others see it."""
     return PATH.sub("<path>", text)
+
+
+def unlocated(value: Any) -> Any:
+    """Copy nested settings without what names folders of a machine, before others see them."""
+    if isinstance(value, Mapping):
+        return {key: unlocated(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [unlocated(part) for part in value]
+    if type(value) is not str:
+        return value
+    return "<path>" if ABSOLUTE.match(value) else without_paths(value)

@@ -14,6 +14,7 @@ Several processes and machines may run these lines at once on one folder.
 from __future__ import annotations
 
 import logging
+import os
 import traceback
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ from torch import nn
 
 from ssr_exp import messages, terminal, user_code
 from ssr_exp.app import exports, search_setup
-from ssr_exp.app.ask_tell import beginning, ranks, reopening, results
+from ssr_exp.app.ask_tell import beginning, losses, ranks, reopening, results
 from ssr_exp.app.ask_tell.asking import Asking, Request, Waiting
 from ssr_exp.app.ask_tell.enqueued import ENQUEUED
 from ssr_exp.app.ask_tell.last_trainings import LastTrainings
@@ -124,7 +125,7 @@ class Study:
             "rounds": rounds,
             "batch": batch,
             "seed": seed,
-            "paths.runs": str(runs),
+            "paths.runs": os.path.expanduser(runs),
             **(options or {}),
         }
         opened, conf = beginning.begun(
@@ -160,7 +161,7 @@ class Study:
         """
         _refuse_imports()
         study = cls.__new__(cls)
-        opened, conf = reopening.reopened(name, Path(runs), options or {}, trust=trust)
+        opened, conf = reopening.reopened(name, Path(runs).expanduser(), options or {}, trust=trust)
         study._trusts = trust
         study._begin(opened, conf)
         return study
@@ -178,7 +179,7 @@ class Study:
         if ranks.rank() == 0 and conf.study is not None:  # what a command began, it says itself
             reopening.say_if_edited(opened, conf, store)
             run.describe_study(opened, conf, store)
-        self._telling, self._said = Telling(self._asking), ""
+        self._telling, self._said = Telling(self._asking, Path.cwd()), ""
         for remark in [*opened.plan.remarks, *beginning.narrow(opened.plan)]:
             log.warning("%s: %s.", opened.name, remark)
 
@@ -222,6 +223,7 @@ class Study:
             job = self._asking.job(request)
             try:
                 validation.check(job.study.seed_network, job.study.plan, job.architecture)
+                losses.check(self._asking.folder(request))
             except SsrError as error:
                 self._telling.fail(request, str(error))
             else:
@@ -390,6 +392,8 @@ class Study:
     def enqueue(self, code: str, *, seed: int | None = None) -> None:
         """Have a network trained next, or one that failed once more.
 
+        A command that carries the search out meanwhile takes it when it is repeated.
+
         Raises:
             SsrError: if it is no network of this study.
         """
@@ -397,8 +401,7 @@ class Study:
         if ranks.rank() == 0 and self._asking.is_done(request):
             log.warning("%s (seed %d) is done already", request.network, request.seed)
         elif ranks.rank() == 0:
-            with self._asking.turn():
-                self._asking.queue.add(request.network, request.seed)
+            self._asking.queue.add(request.network, request.seed)
             log.info("%s (seed %d) is enqueued", request.network, request.seed)
 
     def add(

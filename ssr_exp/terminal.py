@@ -88,7 +88,7 @@ def block(rows: Rows, *, unbroken: Sequence[str] = (), width: int = WIDTH) -> li
         unbroken: names of texts that are copied; a terminal breaks them itself.
         width: of the terminal.
     """
-    indent = max(len(name) for name, _ in rows) + 2
+    indent = max((len(name) for name, _ in rows), default=0) + 2
     lines = []
     for name, text in rows:
         room = WIDTH * 99 if name in unbroken or width < 2 * indent else width - indent

@@ -26,6 +26,10 @@ def repeats(code: str) -> bool:
     return any(len({*parts[at : at + 4]}) == 1 for at in range(len(parts) - 3))
 
 
+def test_a_block_without_rows_is_empty() -> None:
+    assert terminal.block([]) == []
+
+
 def test_numbers_that_repeat_are_counted() -> None:
     code = "d" + "-".join("3" * 50) + "_w" + "-".join(["16b"] * 49 + ["16"])
     assert terminal.shortened(code) == "d3(50)_w16b(49)-16"

@@ -20,7 +20,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
-from ssr_exp import files
+from ssr_exp import files, messages
 from ssr_exp.app.command_line import overrides, quoting, typed_values
 from ssr_exp.config import Config
 from ssr_exp.errors import SsrError, one_line
@@ -53,6 +53,7 @@ class Continued:
         study: the one that must go on, by its folder's name; None: none was named.
         name: what it is to be called; None: as it is.
         launcher: the words that say where to train.
+        config_dir: of presets of one's own.
         uses: the studies that it works on, until this is closed.
         settings: of the words those that a loop's study says itself; they are not kept.
     """
@@ -62,6 +63,7 @@ class Continued:
     study: str | None = None
     name: str | None = None
     launcher: tuple[str, ...] = ()
+    config_dir: str | None = None
     uses: ExitStack = field(default_factory=ExitStack, compare=False)
     settings: tuple[str, ...] = ()
 
@@ -107,7 +109,9 @@ class Continued:
             return None
         mine = (word for word in words if word not in self.settings)
         kept = tuple(word for word in mine if _first(typed_values.key(word)) not in NOT_KEPT)
-        return Asked(command=self.command, words=kept, launcher=self.launcher)
+        return Asked(
+            command=self.command, words=kept, launcher=self.launcher, config_dir=self.config_dir
+        )
 
     def begin_all(self, members: Sequence[Member]) -> None:
         """Do so for each study that a sweep is of.
@@ -152,11 +156,13 @@ def read(
             )
     launcher = OmegaConf.select(composed, "hydra.overrides.hydra") or ()
     where = tuple(str(word) for word in launcher if str(word).startswith(LAUNCHER))
+    presets = _config_dir(composed)
+    beside: dict[str, Any] = {"launcher": where, "config_dir": presets}
     name = typed_values.value(typed, "name")
     if name is not None:
         study_names.check_name(name)
     if (folder := typed_values.study(typed, composed)) is None:
-        return Continued(command, tuple(arguments), name=name, launcher=where)
+        return Continued(command, tuple(arguments), name=name, **beside)
     root, study = folder.parent, folder.name
     of_loop = files.read_or_empty(root / study / studies.FILE).get(studies.SETTINGS)
     if is_loop := isinstance(of_loop, dict):
@@ -175,13 +181,21 @@ def read(
         log.info(
             "before with %s: type that, too, to train there", one_line(shlex.join(before.launcher))
         )
+    if before.presets and presets is None:
+        log.info("before with %s", one_line(shlex.join(before.presets)))
     if is_loop:  # which calls the function that makes its network, if it is trusted
         words = [word for word in arguments if typed_values.key(word) != "study"]
         said = _settings(of_loop or {}, [*kept, *words])
-        words = [f"study={study}", *said, *kept, *words]
-        return Continued(command, tuple(words), study, name, where, settings=said)
+        words = [messages.setting("study", study), *said, *kept, *words]
+        return Continued(command, tuple(words), study, name, settings=said, **beside)
     words = [word for word in arguments if typed_values.key(word) not in ("study", "trust")]
-    return Continued(command, (*kept, *words), study, name, where)
+    return Continued(command, (*kept, *words), study, name, **beside)
+
+
+def _config_dir(composed: Any) -> str | None:
+    """Return the folder of presets that `--config-dir` named."""
+    sources = OmegaConf.select(composed, "hydra.runtime.config_sources") or ()
+    return next((str(one.path) for one in sources if one.provider == "command-line"), None)
 
 
 def _settings(of_loop: Mapping[str, Any], words: Sequence[str]) -> tuple[str, ...]:

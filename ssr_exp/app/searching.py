@@ -27,7 +27,7 @@ from ssr_exp.runs.last_comparison import Comparison
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import FINALIST, Record
 from ssr_exp.runs.seed_means import SeedMean
-from ssr_exp.runs.store import BEST_FOLDER, RECORD_FILE, Busy, Store
+from ssr_exp.runs.store import BEST_FOLDER, PATIENCE_S, RECORD_FILE, Busy, Store
 from ssr_exp.runs.study_names import Command
 from ssr_exp.search import answer_printing, asynchronous, attempts, printing
 from ssr_exp.search.attempts import Train
@@ -41,6 +41,8 @@ from ssr_exp.training.opened_study import OpenedStudy
 from ssr_exp.training.sweep import ALONE
 
 log = logging.getLogger(__name__)
+
+PLANS_S = 30.0  # for so long a loop of the user's own may plan its next network
 
 
 class SearchCommand(LaunchingCommand):
@@ -75,8 +77,9 @@ class SearchCommand(LaunchingCommand):
             self._show(typed, search, opened)
             name_page(store)
             return []
+        patience_s = PLANS_S if conf.study else PATIENCE_S
         try:
-            with store.claim(search.book.folder, wait=False):
+            with store.claim(search.book.folder, wait=False, patience_s=patience_s):
                 return self._run_and_tell(arguments, search, opened)
         except Busy:
             raise SsrError(

@@ -43,7 +43,7 @@ def seconds_left(folder: Path) -> float:
     lease = read(folder)
     try:
         written = (folder / FILE).stat().st_mtime
-    except FileNotFoundError:
+    except OSError:  # there is none, or it may not be read
         return 0.0
     if lease is None or lease.is_taken:
         return 0.0
@@ -54,7 +54,7 @@ def read(folder: Path) -> Lease | None:
     """Read the lease that a run is under, or was; None: there is none."""
     try:
         return files.read(folder / FILE, Lease, version=SCHEMA)
-    except (FileNotFoundError, files.Unreadable):
+    except (OSError, files.Unreadable):
         return None
 
 

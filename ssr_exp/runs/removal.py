@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,26 +138,30 @@ def remove_failed(store: Store, study: str) -> Removed:
     return done
 
 
-def weights(store: Store, study: str) -> dict[Path, list[Path]]:
+def weights(
+    store: Store, study: str, needed: Collection[Path] | None = None
+) -> dict[Path, list[Path]]:
     """List the weights of runs that are done and that nothing goes on from, by the run's folder.
+
+    `needed` is what `started_from` says, which reads what all runs were asked to do.
 
     Those of finalists, of the answer and of a run that other studies start from are not there: a
     search hands an answer over anew, tests it, or starts networks from it.
     """
     here = [folder for folder in _runs(store, study) if not _is_needed(store, study, folder)]
-    needed = started_from(store)
+    starts = frozenset(started_from(store) if needed is None else needed)
     found = {folder: sorted(folder.glob(f"*{CHECKPOINT}")) for folder in here}
     return {
         folder: paths
         for folder, paths in found.items()
-        if paths and needed.isdisjoint(path.resolve() for path in (folder, *paths))
+        if paths and starts.isdisjoint(path.resolve() for path in (folder, *paths))
     }
 
 
-def remove_weights(store: Store, study: str) -> Removed:
+def remove_weights(store: Store, study: str, needed: Collection[Path] | None = None) -> Removed:
     """Remove those weights of a study's runs, but those of runs that a process uses."""
     done = Removed(used=searched(store, study))
-    for folder, paths in {} if done.used else weights(store, study).items():
+    for folder, paths in ({} if done.used else weights(store, study, needed)).items():
         with _claim(store, folder, done) as is_ours:
             if not is_ours or _is_needed(store, study, folder):
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import re
 import shutil
 import tempfile
@@ -58,7 +59,7 @@ class Store:
     """
 
     def __init__(self, root: str | Path, option: str = "paths.runs=DIR") -> None:
-        self.root, self.option = Path(root), option
+        self.root, self.option = Path(root).expanduser(), option
 
     def check(self) -> None:
         """Make the folder and try to write there.
@@ -116,11 +117,7 @@ class Store:
         paths = sorted(root.glob(f"{studies}*/seed*/{RECORD_FILE}"))
         runs = (path.parent for path in paths if SEED.fullmatch(path.parent.name))
         records = ((run.parents[1].name, self.read(run)) for run in runs)
-        return [
-            r
-            for home, r in records
-            if r is not None and study in (None, r.study) and home == folder_name(r.study)
-        ]
+        return [r for home, r in records if r is not None and home == folder_name(r.study)]
 
     def records_by_study(self) -> dict[str, list[Record]]:
         """Read all records, those of each study together."""
@@ -187,10 +184,15 @@ class Store:
                 shutil.rmtree(fresh, ignore_errors=True)
 
     @contextmanager
-    def claim(self, folder: Path, *, wait: bool) -> Iterator[None]:
+    def claim(self, folder: Path, *, wait: bool, patience_s: float = PATIENCE_S) -> Iterator[None]:
         """Keep other processes from training the same network; freed even by `kill -9`.
 
         What a killed write left in the folder is removed.
+
+        Args:
+            folder: of a run, or of what else one process has at a time.
+            wait: for others, however long that takes.
+            patience_s: for how long it is tried where `wait` is false.
 
         Raises:
             Busy: if another process has it and `wait` is false.
@@ -198,7 +200,7 @@ class Store:
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            timeout = -1 if wait else PATIENCE_S
+            timeout = -1 if wait else patience_s
             lock = FileLock(folder / LOCK_FILE, timeout=timeout, thread_local=False)
             lock.acquire()
         except Timeout:
@@ -224,7 +226,7 @@ class Store:
             glance_s: how long others that only look may be in the way; 0: they count as training;
                 None: long enough.
         """
-        if not (folder / LOCK_FILE).exists() or is_done(self.read(folder)):
+        if not os.path.exists(folder / LOCK_FILE) or is_done(self.read(folder)):
             return False
         return self.is_claimed(folder, glance_s=GLANCE_S if glance_s is None else glance_s)
 
@@ -235,7 +237,7 @@ class Store:
         """
         if leases.seconds_left(folder):
             return True
-        if not (folder / LOCK_FILE).exists():
+        if not os.path.exists(folder / LOCK_FILE):  # of what it may not read, too
             return False
         try:
             with FileLock(folder / LOCK_FILE, timeout=glance_s):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -51,12 +52,19 @@ Command = Literal["train", "search"]
 class Asked(FileModel):
     """A command that trained networks of a study: `train` or `search`, and what was typed after it.
 
-    `words` say what to train; `launcher` where, which is for the command that is typed again alone.
+    `words` say what to train; `launcher` where, which is for the command that is typed again alone,
+    as is `config_dir`, the folder of presets of one's own that the words may name.
     """
 
     command: Command
     words: tuple[str, ...]
     launcher: tuple[str, ...] = ()
+    config_dir: str | None = None
+
+    @property
+    def presets(self) -> list[str]:
+        """Write what names the folder of presets, if there is one."""
+        return [] if self.config_dir is None else ["--config-dir", self.config_dir]
 
 
 class Begun(FileModel):
@@ -131,7 +139,7 @@ def every(root: Path) -> dict[str, str | None]:
 
 def is_study(folder: Path) -> bool:
     """Say whether a folder is that of a study: it says so, or holds a record."""
-    if (folder / studies.FILE).exists():
+    if os.path.exists(folder / studies.FILE):  # false of what it may not read, too
         return True
     return next(folder.glob(f"*/seed*/{RECORD_FILE}"), None) is not None
 
@@ -209,8 +217,12 @@ def refuse_taken(root: Path, name: str, study: str, fields: Mapping[str, object]
     Raises:
         SsrError: says in what the two differ.
     """
-    here = every(root)
-    others = [one for one, own in here.items() if name in (one, own) and one != folder_name(study)]
+    here, alike = every(root), name.casefold()  # which are one folder on some disks
+    others = [
+        one
+        for one, own in here.items()
+        if alike in (one.casefold(), (own or "").casefold()) and one != folder_name(study)
+    ]
     if not others:
         return
     theirs = files.read_or_empty(root / others[0] / studies.FILE)

@@ -72,8 +72,10 @@ class Attempts:
         return [self._granted(plan) for plan in plans if self.todo(plan)]
 
     def _granted(self, plan: Round) -> Round:
-        tries = [min(max(one.attempts, plan.attempts), MOST - 1) for one in plan.planned]
-        return self._write(plan, attempts=max(tries), planned=_tried(plan, tries))
+        gave_up = plan.attempts >= MOST
+        tries = [MOST - 1 if gave_up or o.attempts >= MOST else o.attempts for o in plan.planned]
+        attempts = min(plan.attempts, MOST - 1)
+        return self._write(plan, attempts=attempts, planned=_tried(plan, tries))
 
     def _write(self, plan: Round, **changes: object) -> Round:
         changed = plan.model_copy(update=changes)

@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from ssr_exp import files, messages, user_code
-from ssr_exp.config import Config, TaskConf, TaskKind
+from ssr_exp.config import Config, PathsConf, TaskConf, TaskKind
 from ssr_exp.datasets.reading import Reading
 from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
@@ -230,7 +230,11 @@ def check_function(conf: Config) -> Callable[..., Any]:
         SsrError: if none is named, or there is none of its name.
     """
     if conf.task.target is None:
-        shows = messages.typed("search", f"study={conf.study}", "rounds=0")
+        usual, runs = PathsConf().runs, conf.paths.runs
+        place = [] if runs == usual else [messages.setting("paths.runs", runs)]
+        trusts = [study_names.TRUST] if conf.trust else []
+        named = messages.setting("study", conf.study)
+        shows = messages.typed("search", named, *trusts, *place, "rounds=0")
         raise SsrError(
             f"the networks of {conf.study} are trained by a loop of your own: let it go on, type "
             f"{shows} to see what is known so far, or name a function that trains one network: "

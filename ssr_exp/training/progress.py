@@ -92,8 +92,9 @@ class SweepWatch:
             if member.folder in self._ended:
                 self._said -= list(self._ended).index(member.folder) < self._said
                 del self._ended[member.folder]
-            others = [other for other in self.members if other.folder != member.folder]
-            self.members = [*others, member]
+        again = {member.folder: member for member in members}
+        others = [member for member in self.members if member.folder not in again]
+        self.members = [*others, *again.values()]
 
     def look(self) -> SweepProgress:
         """Say how far it is."""

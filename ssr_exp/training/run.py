@@ -14,7 +14,7 @@ from typing import Any
 from ssr_exp import files
 from ssr_exp.config import Config, TaskKind
 from ssr_exp.datasets import workers
-from ssr_exp.errors import SsrError
+from ssr_exp.errors import SsrError, unlocated
 from ssr_exp.rescaling import cost, saved, seeds
 from ssr_exp.runs import provenance, studies
 from ssr_exp.runs.record import FINALIST, Fractions, Record, Status
@@ -226,6 +226,8 @@ def _start_wandb(job: Job, blank: Record, where: Path, *, goes_on: bool) -> Any:
     asked = {k: v for k, v in asdict(job.conf).items() if k not in ("paths", "logger")}
     for path in ("root", "file"):
         asked["dataset"].pop(path)
+    if not job.conf.logger.share_machine:  # paths stand in arguments of the user's own, too
+        asked = unlocated(asked)
     # Paths name a machine, so networks trained before are named by their digests.
     asked["checkpoint"] = job.study.pretrained.init.get("checkpoint")
     asked["recipe"]["distill"] = job.study.pretrained.distill.get("teacher")

@@ -34,11 +34,10 @@ def begun(runs: Path, **more: Any) -> ssr_exp.Study:
     return ssr_exp.Study(
         shapes.make_network,
         (1, 12, 12),
-        name="shapes",
         score=ssr_exp.Score("acc", "max", bounds=(0, 1)),
         runs=runs,
         max_drop=0.05,
-        **(usual | more),
+        **({"name": "shapes"} | usual | more),
     )
 
 
@@ -68,7 +67,20 @@ def test_before_the_first_networks_are_done_nothing_else_is_said_to_come_next(
     assert shown.code == 0, shown.text
     assert shown.lines("first networks not done: those are what your loop is asked for next")
     assert shown.lines("your loop is asked by all that is told until then")
-    assert not shown.lines("next batch")
+    assert not shown.lines("your loop is asked for none of them")
+
+
+def test_a_study_whose_name_could_be_a_number_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    study = begun(tmp_path, name="2024_07")
+    for _ in range(4):
+        study.tell(study.ask(), 0.5)  # type: ignore[arg-type]
+    words = ("study=2024_07", "trust=true", "rounds=0", f"paths.runs={tmp_path}")
+    monkeypatch.setattr(conftest, "small", lambda *_: [*words])
+    shown = command(script="search.py")
+    assert shown.code == 0, shown.text
+    assert shown.lines("as the study was begun")
 
 
 def test_a_command_asks_for_as_many_finalists_as_the_loop_did_but_for_what_is_typed(
@@ -200,4 +212,6 @@ def test_of_a_finished_loop_a_search_shows_the_answer_and_a_missing_one_is_named
     assert ended.lines("search.py", "study=shapes", "task.target=MODULE.FUNCTION")
     more = search("rounds=2", "batch=1")  # which nobody trains here
     assert more.code == 1
-    assert "search.py study=shapes rounds=0" in more.err
+    assert (
+        f"search.py study=shapes trust=true paths.runs={study.folder.parent} rounds=0" in more.err
+    )

@@ -103,6 +103,15 @@ def test_records_of_another_study_are_not_mixed_in(store: Store, make_record: Ma
     assert len(store.records()) == 2 and store.records("one-copy") == []
 
 
+def test_a_study_is_read_by_its_name_and_by_that_of_its_folder(
+    store: Store, make_record: MakeRecord
+) -> None:
+    one = make_record(study="GrößeNetz-digits-0a1b2c3d")
+    store.write(store.folder(one.study, "net", 0), one)
+    home = store.study_folder(one.study).name
+    assert home != one.study and store.records(home) == store.records(one.study) == [one]
+
+
 def test_a_record_that_lies_elsewhere_than_a_runs_is_no_run(
     store: Store, make_record: MakeRecord
 ) -> None:

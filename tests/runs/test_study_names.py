@@ -111,6 +111,8 @@ def test_a_name_of_another_study_is_refused_with_what_differs_and_what_to_type(
     )
     with pytest.raises(SsrError, match="is what another study"):
         study_names.rename(store, SECOND, FIRST)  # which is that one's own name
+    with pytest.raises(SsrError, match="is what another study"):
+        study_names.rename(store, SECOND, "Pets")  # one folder, on some disks
     assert study_names.title(store.root, SECOND) == SECOND
 
 

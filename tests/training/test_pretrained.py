@@ -436,9 +436,11 @@ def test_what_weights_and_biases_gets_names_no_folder(
     monkeypatch.setattr(run.training_run, "start", lambda *_, config, **__: sent.append(config))
     monkeypatch.setattr(run.training_run, "finish", lambda *_: None)
     path = save()
-    run.train(conf(*SMALLER, *inherit(path), f"recipe.distill={path}"))
+    asked = conf(*SMALLER, *inherit(path), f"recipe.distill={path}")
+    asked.dataset.arguments = {"cache": f"{tmp_path}/of mine"}
+    run.train(asked)
     (config,) = sent
-    assert str(tmp_path) not in str(config)
+    assert str(tmp_path) not in str(config) and "of mine" not in str(config)
     digest = config["asked"]["checkpoint"]
     assert len(digest) == 64 and config["asked"]["recipe"]["distill"] == digest
     assert config["asked"]["init"]["kind"] == "inherit"

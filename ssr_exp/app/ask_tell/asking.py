@@ -10,13 +10,16 @@ import logging
 import math
 import threading
 import uuid
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from ssr_exp import terminal
 from ssr_exp.app import judging
+from ssr_exp.app.ask_tell import losses
 from ssr_exp.app.ask_tell.enqueued import ENQUEUED, Queue
 from ssr_exp.config import SearchConfig
 from ssr_exp.errors import SsrError
@@ -34,6 +37,9 @@ from ssr_exp.training.opened_study import Job, OpenedStudy
 log = logging.getLogger(__name__)
 
 SAID = 60  # times that planning is tried, each less than half a second, before that is said
+Known = tuple[int, int, frozenset[tuple[object, ...]]]
+"""What a proposal depends on: the round, how much of it is planned, and the records."""
+
 BUSY_SEARCH = "waiting for another process that carries out this search (%s)"
 
 
@@ -76,6 +82,8 @@ class Asking:
         askers: likewise, the thread that asked for it.
         owner: the name of this process's leases.
         reason: why there is nothing more to ask for; empty: there is.
+
+    Of what earlier processes gave up this one offers each network once, when nothing else is left.
     """
 
     opened: OpenedStudy
@@ -85,7 +93,12 @@ class Asking:
     askers: dict[Path, int] = field(default_factory=dict, init=False)
     owner: str = field(default_factory=lambda: uuid.uuid4().hex, init=False)
     reason: str = field(default="", init=False)
-    _is_prepared: bool = field(default=False, init=False)
+    _again: list[Request] | None = field(default=None, init=False)
+    _told: Known | None = field(default=None, init=False)
+    _ended: Known | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        weakref.finalize(self, losses.end, self.held.keys())  # if the process ends in order
 
     @property
     def store(self) -> Store:
@@ -107,13 +120,13 @@ class Asking:
         return self.store.folder(self.opened.name, request.network, request.seed)
 
     @contextmanager
-    def turn(self, *, tries: int | None = None) -> Iterator[bool]:
+    def turn(self, *, tries: int) -> Iterator[bool]:
         """Keep other processes from planning meanwhile.
 
         A command keeps its search for itself until it ends.
 
         Args:
-            tries: how often that is tried, each less than half a second; None: as long as it takes.
+            tries: how often that is tried, each less than half a second.
 
         Yields:
             Whether nobody else plans now.
@@ -151,12 +164,17 @@ class Asking:
             pending: list[Request] = []
             for request in self._planned():
                 if self.claim(request, lease_s):
+                    self._again = [one for one in self._again or () if one != request]
                     return request
                 if not self.is_done(request):
                     pending.append(request)
             proposed = self._propose(len(pending))
             if proposed is not None and self.claim(proposed, lease_s):
                 return proposed
+            while self._again:
+                request = self._again.pop(0)
+                if not self.is_done(request) and self.claim(request, lease_s):
+                    return request
         return self.waiting(pending) if pending else None
 
     def waiting(self, pending: Sequence[Request]) -> Waiting:
@@ -208,12 +226,14 @@ class Asking:
                 return False
             if (folder / CONFIG_FILE).exists() and self.store.read(folder) is None:
                 log.info("%s is offered again: nothing was told of it", request.network)
+            lost = losses.count(folder)
             run.begin(self.job(request), self.store, folder)
             if lease_s is not None:
                 self.lease(folder, lease_s)
                 return True
             if not is_taken:  # one that has run out says nothing any more
                 leases.end(folder)
+            losses.begin(self.store, folder, lost)
             self.held[folder], claim = claim, nullcontext()
             self.askers[folder] = threading.get_ident()
             return True
@@ -264,6 +284,7 @@ class Asking:
         if leases.owner(folder) == self.owner:
             leases.end(folder)
         self.askers.pop(folder, None)
+        losses.end([folder])
         if (claim := self.held.pop(folder, None)) is not None:
             claim.__exit__(None, None, None)
 
@@ -293,33 +314,58 @@ class Asking:
             if is_ours:
                 self.queue.remember(request.network, request.seed)
 
-    def _planned(self) -> Iterator[Request]:
-        """List what was planned and has no result, the user's requests first."""
-        for one in self.queue.waiting(self.opened.name):
-            yield Request(one.network, one.seed, ENQUEUED)
-        for plan in self._plans():
-            origin = self.search.attempts.origin(plan.number)
-            for planned in plan.planned:
-                request = Request(planned.network, plan.seed, origin)
-                if planned.attempts < attempts.MOST:
-                    yield from self._undone(request)
-                self._refuse_without_baseline(request)
+    def _planned(self) -> list[Request]:
+        """List what was planned and has no result, the user's requests first.
 
-    def _plans(self) -> list[Round]:
-        if not self._is_prepared:
+        What failed comes after all others, and last what has ended the processes that trained it:
+        neither keeps the others from being trained.
+        """
+        waiting = self.queue.waiting(self.opened.name)
+        tried = [(Request(one.network, one.seed, ENQUEUED), one.attempts) for one in waiting]
+        for request, times in self._of_plans():
+            if self._is_baseline(request):
+                self._refuse_diverged(request)
+                # Without it nothing can be compared, so it is tried again at once.
+                times = 0 if times < attempts.MOST or request in (self._again or ()) else times
+            if times < attempts.MOST and not is_done(self.store.read(self.folder(request))):
+                tried.append((request, times))
+        ordered = sorted(tried, key=lambda one: (self._is_suspect(one[0]), one[1] > 0))
+        return [request for request, _ in ordered]
+
+    def _of_plans(self) -> list[tuple[Request, int]]:
+        """List what was planned, with how often it was tried; plan the first networks."""
+        if self._again is None:
             self.search.prepare()
-            self.search.attempts.left(self.search.book.read())  # their cause may be mended
-            self._is_prepared = True
-        return self.search.book.read() or self.search.plan_first()
+            self._again = [
+                request
+                for request, times in self._in(self.search.book.read())
+                if times >= attempts.MOST and not is_done(self.store.read(self.folder(request)))
+            ]
+            if last := sum(not self._is_baseline(request) for request in self._again):
+                said = "offered last, of what failed before: %s (study.enqueue has one next)"
+                log.info(said, terminal.counted(last, "network"))
+        return self._in(self.search.book.read() or self.search.plan_first())
 
-    def _refuse_without_baseline(self, request: Request) -> None:
+    def _in(self, plans: Sequence[Round]) -> list[tuple[Request, int]]:
+        origin = self.search.attempts.origin
+        return [
+            (Request(planned.network, plan.seed, origin(plan.number)), planned.attempts)
+            for plan in plans
+            for planned in plan.planned
+        ]
+
+    def _is_suspect(self, request: Request) -> bool:
+        return losses.count(self.folder(request)) >= losses.SUSPECT
+
+    def _is_baseline(self, request: Request) -> bool:
+        return request.network == self.search.space.code(self.opened.plan.baseline)
+
+    def _refuse_diverged(self, request: Request) -> None:
         """Stop once the baseline has no score: nothing can be compared without it.
 
         Raises:
             SsrError: says how to go on.
         """
-        if request.network != self.search.space.code(self.opened.plan.baseline):
-            return
         record = self.store.read(self.folder(request))
         if record is not None and record.status is Status.diverged:
             raise SsrError(
@@ -327,31 +373,32 @@ class Asking:
                 "mend the training, then tell its score with study.tell(CODE, score, replace=True)."
             )
 
-    def _undone(self, request: Request) -> Iterator[Request]:
-        if not is_done(self.store.read(self.folder(request))):
-            yield request
-
     def _propose(self, pending: int) -> Request | None:
         """Propose one network, and write it down; None with a reason if there is none."""
         search = self.search
         if (plan := search.open_round()) is None:
             self.reason = search.all_done
             return None
-        try:
-            belief = search.look()
-        except TooFew:
-            if not pending:
-                raise
-            return None
-        if not plan.planned:
-            search.tell(belief)
         if not search.affordable(1, pending):
             self.reason = loop.USED_UP
             return None
         number, at = plan.number, len(plan.planned)
+        records = search.evidence.records
+        known = number, at, frozenset((r.network, r.seed, r.status, r.score) for r in records)
+        if known == self._ended:  # and the reason is as it was
+            return None
+        try:
+            belief = search.look()
+        except TooFew:
+            if not pending and not self._again:
+                raise
+            return None
+        if not plan.planned and known != self._told:
+            search.tell(belief)
+            self._told = known
         belief, picks = search.measured_batch(belief, number, count=1, at=at)
         if reason := search.ends(belief, picks, number, at=at):
-            self.reason = reason
+            self.reason, self._ended = reason, known
             return None
         if not plan.planned:
             title = f"round {plan.number} of {search.conf.rounds}"

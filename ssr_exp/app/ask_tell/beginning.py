@@ -35,6 +35,7 @@ from ssr_exp.training.pretrained import Pretrained
 log = logging.getLogger(__name__)
 
 FRESH, INHERIT = "fresh", "inherit"
+BEGINNING = ("latency", "search")  # what a process may have left that was killed in its beginning
 SPLIT = ("multiple", "frozen", "kind", "patterns", "depth", "at_most")  # of a segmentation
 
 
@@ -77,7 +78,24 @@ def begun(
     )
     store = Store(conf.paths.runs)
     loop_study.refuse_differences(store.root, name, opened.fields)
+    _refuse_other_folder(store.study_folder(name))
     return loop_settings.with_earlier_finalists(opened, store), conf
+
+
+def _refuse_other_folder(folder: Path) -> None:
+    """Refuse a folder that holds something else: who removes the study would remove that, too.
+
+    Raises:
+        SsrError: names what is there.
+    """
+    if study_names.is_study(folder) or not folder.is_dir():
+        return
+    found = (path.name for path in sorted(folder.iterdir()) if not path.name.startswith("."))
+    if (other := next((name for name in found if name not in BEGINNING), None)) is not None:
+        raise SsrError(
+            f"{folder} is there already, with {other}, and is no study: give this one another "
+            "name, or keep studies in a folder of their own, runs=."
+        )
 
 
 def check_score(score: Score) -> Score:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from ssr_exp.search.rounds import Notebook
 
 FILE = "enqueued.json"
 ENQUEUED = "enqueued"  # the origin of its trainings
+LOCK = "enqueued"  # a folder beside it
 SCHEMA = 1  # raise when a reader of today could misread what is written
 
 
@@ -66,8 +68,9 @@ class Queue:
 
     def add(self, network: str, seed: int, tried: int = 0) -> None:
         """Append a network; one that waits already, or has failed, gets its attempts anew."""
-        others = [one for one in self.read() if (one.network, one.seed) != (network, seed)]
-        self._write(*others, Enqueued(network=network, seed=seed, attempts=tried))
+        with self._alone():
+            others = [one for one in self.read() if (one.network, one.seed) != (network, seed)]
+            self._write(*others, Enqueued(network=network, seed=seed, attempts=tried))
 
     def remember(self, network: str, seed: int) -> None:
         """Write down that the search knew a network before it was a finalist."""
@@ -76,15 +79,20 @@ class Queue:
 
     def count(self, network: str, seed: int) -> None:
         """Write down that a training has ended, if it waited here."""
-        before = self.read()
-        after = [
-            one.model_copy(update={"attempts": one.attempts + 1})
-            if (one.network, one.seed) == (network, seed)
-            else one
-            for one in before
-        ]
-        if after != [*before]:
-            self._write(*after)
+        with self._alone():
+            before = self.read()
+            after = [
+                one.model_copy(update={"attempts": one.attempts + 1})
+                if (one.network, one.seed) == (network, seed)
+                else one
+                for one in before
+            ]
+            if after != [*before]:
+                self._write(*after)
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """Keep others from writing meanwhile: for a moment, and not as long as a command runs."""
+        return self.book.store.claim(self.book.folder / LOCK, wait=True)
 
     def _write(self, *networks: Enqueued) -> None:
         text = files.to_json(_Content(networks=networks))

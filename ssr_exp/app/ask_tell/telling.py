@@ -36,6 +36,7 @@ class Telling:
 
     Attributes:
         asking: whose networks they are.
+        begun_in: the current folder when the study was begun.
         asked: what is in training here, and since when.
         made: networks that were made by their codes.
         failures: how often trainings of finalists failed.
@@ -43,6 +44,7 @@ class Telling:
     """
 
     asking: Asking
+    begun_in: Path
     asked: dict[Key, tuple[Candidate, float]] = field(default_factory=dict, init=False)
     made: set[str] = field(default_factory=set, init=False)
     failures: Counter[Key] = field(default_factory=Counter, init=False)
@@ -92,6 +94,12 @@ class Telling:
         """
         folder = self.asking.folder(request)
         if not (folder / CONFIG_FILE).exists():
+            if not folder.is_absolute() and Path.cwd() != self.begun_in:
+                raise SsrError(
+                    f"the current folder was {self.begun_in} when the study was begun, and is "
+                    f"{Path.cwd()} now, where there is no {folder}: change back before you tell, "
+                    "or begin with runs= and a whole path."
+                )
             raise SsrError(
                 f"{request.network} (seed {request.seed}) was never asked for in "
                 f"{folder.parents[1]}: ask for it, or type study.add(code, score) for a result "

@@ -52,5 +52,6 @@ def study(typed: Typed, composed: Any) -> Path | None:
     """
     if (named := value(typed, "study")) is None:
         return None
-    root = Path(value(typed, "paths.runs") or str(OmegaConf.select(composed, "paths.runs")))
+    runs = value(typed, "paths.runs") or str(OmegaConf.select(composed, "paths.runs"))
+    root = Path(runs).expanduser()
     return root / study_names.find(root, named)

@@ -111,14 +111,18 @@ def commands(store: Store, one: StudySummary) -> list[list[str]]:
 
     def short(command: Command) -> list[str]:
         trust = makes or study_names.trusting(begun, command)
-        return [*messages.spelled(command), *named, *trust]
+        asked = begun.by(command) or begun.asked[0]
+        return [*messages.spelled(command), *asked.presets, *named, *trust]
 
     typed = [short(asked.command) for asked in begun.asked]
     if begun.by("search") is None:
         typed.append([*short("search"), "rounds=3"])
     start, end = ([*named, *makes], []) if is_loop else ([], place)
     whole = [
-        [*messages.spelled(asked.command), *start, *asked.words, *asked.launcher, *end]
+        [
+            *(*messages.spelled(asked.command), *asked.presets, *start),
+            *(*asked.words, *asked.launcher, *end),
+        ]
         for asked in begun.asked
     ]
     trains = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -68,11 +69,11 @@ def _remove_study(store: Store, options: argparse.Namespace, study: str) -> None
 
 def _remove_parts(store: Store, options: argparse.Namespace, chosen: Sequence[str]) -> None:
     runs = [run for one in chosen for run in removal.failed(store, one)] if options.failed else []
-    weights = (
-        [path for one in chosen for some in removal.weights(store, one).values() for path in some]
-        if options.checkpoints
-        else []
-    )
+    weights = list[Path]()
+    if options.checkpoints:
+        needed = removal.started_from(store)
+        for one in chosen:
+            weights += itertools.chain(*removal.weights(store, one, needed).values())
     freed = sum(map(removal.size, runs)) + sum(map(_size, weights))
     if not runs and not weights:
         print("there is nothing to remove")
@@ -80,12 +81,13 @@ def _remove_parts(store: Store, options: argparse.Namespace, chosen: Sequence[st
     parts = [counted(len(runs), "failed run")] * bool(runs)
     parts += [counted(len(weights), "file") + " of weights"] * bool(weights)
     _confirm(options, f"remove {' and '.join(parts)}, {bytes_text(freed)}")
+    needed = removal.started_from(store) if options.checkpoints else set()  # after the answer
     left, gone = set[Path](), False
     for one in chosen:
         if options.failed:
             _say(store, one, removal.remove_failed(store, one), "", left)
         if options.checkpoints:
-            removed = removal.remove_weights(store, one)
+            removed = removal.remove_weights(store, one, needed)
             _say(store, one, removed, "the weights of ", left)
             gone = gone or bool(removed.runs)
     if gone:

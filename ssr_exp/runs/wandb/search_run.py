@@ -101,8 +101,11 @@ class SearchRun:
                 where.info("W&B: for the search's own run, wandb sync %s", self._folders())
 
     @contextmanager
-    def _run(self, note: Mapping[str, Any]) -> Iterator[wandb.Run | None]:
-        """Open the search's run for a moment; what goes wrong with it is a warning."""
+    def _run(self, note: dict[str, Any]) -> Iterator[wandb.Run | None]:
+        """Open the search's run for a moment; what goes wrong with it is a warning.
+
+        Where W&B opens another one, as the one of the note was deleted, the note is of that.
+        """
         if self.conf.mode is WandbMode.disabled:
             yield None
             return
@@ -118,10 +121,10 @@ class SearchRun:
                     self._finish(run, staged)
                 api.close()
 
-    def _open(self, note: Mapping[str, Any]) -> wandb.Run | None:
+    def _open(self, note: dict[str, Any]) -> wandb.Run | None:
         try:
             self._write(note)
-            return training_run.start(
+            run = training_run.start(
                 self.conf,
                 folder=self.folder,
                 name=self.folder.name,
@@ -131,6 +134,10 @@ class SearchRun:
                 config=self.config,
                 run_id=str(note["id"]),
             )
+            if run is not None and run.id != note["id"]:
+                note |= {"id": run.id, "round": BEFORE}
+                self._write(note)
+            return run
         except Exception as error:
             _warn(error)
             return None

@@ -119,7 +119,7 @@ def _pass_a_second(folder: Path) -> None:
         time.sleep(min(rest, SECOND))
 
 
-def _online(conf: LoggerConf, wanted: Mapping[str, Any]) -> wandb.Run | None:
+def _online(conf: LoggerConf, wanted: dict[str, Any]) -> wandb.Run | None:
     """Open a run on the server; None, for a while at once, if it cannot be reached."""
     import wandb
 
@@ -131,7 +131,9 @@ def _online(conf: LoggerConf, wanted: Mapping[str, Any]) -> wandb.Run | None:
     except Exception as error:  # of the network, of the account, or of W&B's own process
         if "id" in wanted and DELETED in str(error):
             log.info("W&B: the run %s was deleted there: a new one", wanted["id"])
-            return _online(conf, {k: wanted[k] for k in wanted if k not in ("id", *RESUMED)})
+            for key in ("id", *RESUMED):  # offline, too: it could never be sent
+                del wanted[key]
+            return _online(conf, wanted)
         _failed_at = time.monotonic()
         log.warning(
             "W&B cannot be reached (%s): logging offline; later: wandb sync %s",

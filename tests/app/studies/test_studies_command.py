@@ -95,6 +95,17 @@ def test_a_study_is_shown_with_the_commands_that_go_on(ssr_studies: Studies, sto
     assert shown.lines(*messages.spelled("search"), "study=pets", "rounds=3")
 
 
+def test_a_folder_of_presets_is_typed_again_with_each_command(
+    ssr_studies: Studies, store: Store
+) -> None:
+    asked = Asked(command="train", words=("recipe=mine",), config_dir="/of mine/conf")
+    study_names.note(store, FIRST, {}, asked, "pets")
+    shown = ssr_studies("show", "pets")
+    typed = [line for line in shown.out.splitlines() if "study=pets" in line or "=mine" in line]
+    assert len(typed) == 3
+    assert all(" --config-dir '/of mine/conf' " in line for line in typed)
+
+
 def test_two_studies_are_compared_in_words(ssr_studies: Studies) -> None:
     compared = ssr_studies("compare", FIRST, SECOND)
     assert compared.code == 0

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import predicted
 import pytest
@@ -227,6 +228,25 @@ def test_the_answer_is_an_artifact_whose_copy_waits_below_the_study(logged: Logg
     assert files["weights.pt"].read_text() == "content of weights.pt"
     assert "wandb sync" in logged.text
     assert not (logged.root / "wandb-own" / "data").exists()
+
+
+def test_a_search_whose_run_was_deleted_goes_on_with_one_new_one(
+    tmp_path: Path, records: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W&B gives no deleted id again: what is opened has another one."""
+    asked: list[str] = []
+
+    def start(*_: object, run_id: str, **__: object) -> Any:
+        asked.append(run_id)
+        run = MagicMock(offline=False)
+        run.id = "fresh" if len(asked) == 2 or run_id == "fresh" else run_id
+        return run
+
+    monkeypatch.setattr(training_run, "start", start)
+    own = diary(tmp_path)
+    for number in range(3):
+        own.look(believed(number), records)
+    assert asked == [asked[0], asked[0], "fresh"] and asked[0] != "fresh"
 
 
 @pytest.mark.parametrize("is_asked", [True, False])
