@@ -63,7 +63,7 @@ types: $(READY)
 slow: $(READY) # of the product
 	$(PYTEST) $(SPREAD) $(LISTED) -m '$(LONG)$(if $(CI), and not more)' $(TOOLS:%=--ignore=%)
 
-tools: $(READY) # benchmarks, examples, notebooks, zoo and what else no room has
+tools: $(READY) # benchmarks, examples, fuzzing, notebooks, random networks, zoo
 	$(PYTEST) $(SPREAD) $(LISTED) -m '$(LONG)$(if $(CI), and not more)' $(TOOLS)
 
 test-cluster: $(READY) ## Sweeps and searches on a real Slurm and a real Ray, on loopback (installs what is missing: Debian)

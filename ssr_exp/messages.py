@@ -189,7 +189,7 @@ class LogFile(logging.FileHandler):
     """
 
     def __init__(self, folder: str, name: str) -> None:
-        place = Path(folder).expanduser() / FOLDER / name
+        place = Path(folder) / FOLDER / name
         super().__init__(place, encoding="utf-8", delay=True, errors="backslashreplace")
         self._place = place if folder.strip() else None
 

@@ -161,7 +161,9 @@ class Study:
         """
         _refuse_imports()
         study = cls.__new__(cls)
-        opened, conf = reopening.reopened(name, Path(runs).expanduser(), options or {}, trust=trust)
+        opened, conf = reopening.reopened(
+            name, Path(os.path.expanduser(runs)), options or {}, trust=trust
+        )
         study._trusts = trust
         study._begin(opened, conf)
         return study
@@ -206,20 +208,21 @@ class Study:
             SsrError: if the baseline or all first networks failed, the folder cannot be written, or
                 all that could be waited for was asked for here.
         """
-        patience = self._patience()
-        while isinstance(request := ranks.shared(lambda: self._next(lease_s)), Waiting) and wait:
+        patience, asking = self._patience(), self._asking
+
+        def ask() -> Request | Waiting | None:
+            return self._next(lambda: asking.next(lease_s))
+
+        while isinstance(request := ranks.shared(ask), Waiting) and wait:
             patience.wait(request)
         if request is None and self._asking.reason != self._said:
             self._said = self._asking.reason
             log.info("nothing is left to ask for: %s", self._said)
         return self._telling.begin(request) if isinstance(request, Request) else request
 
-    def _next(self, lease_s: float | None) -> Request | Waiting | None:
-        """Claim the next one whose network is the one that is counted."""
-        while True:
-            request = self._asking.next(lease_s)
-            if not isinstance(request, Request):
-                return request
+    def _next(self, ask: Callable[[], Request | Waiting | None]) -> Request | Waiting | None:
+        """Claim the next one whose network is the one that is counted, and ends no process."""
+        while isinstance(request := ask(), Request):
             job = self._asking.job(request)
             try:
                 validation.check(job.study.seed_network, job.study.plan, job.architecture)
@@ -227,7 +230,8 @@ class Study:
             except SsrError as error:
                 self._telling.fail(request, str(error))
             else:
-                return request
+                break
+        return request
 
     def _patience(self) -> Patience:
         return Patience(self._asking.search.book.folder)
@@ -254,7 +258,20 @@ class Study:
                 raise SsrError(f"another process is training {code}: ask for another one.")
             return request
 
-        return self._telling.begin(ranks.shared(take))
+        return self._telling.begin(ranks.shared(lambda: self._checked(take())))
+
+    def _checked(self, request: Request) -> Request:
+        """Refuse what has ended so many processes already; its record says so.
+
+        Raises:
+            SsrError: says so.
+        """
+        try:
+            losses.check(self._asking.folder(request))
+        except SsrError as error:
+            self._telling.fail(request, str(error))
+            raise
+        return request
 
     def renew(self, candidate: Candidate | str, lease_s: float, *, seed: int | None = None) -> None:
         """Lease a network for so many seconds from now on.
@@ -402,6 +419,8 @@ class Study:
             log.warning("%s (seed %d) is done already", request.network, request.seed)
         elif ranks.rank() == 0:
             self._asking.queue.add(request.network, request.seed)
+            if not self._asking.store.is_claimed(folder := self._asking.folder(request)):
+                losses.end(folder)  # its cause may be mended
             log.info("%s (seed %d) is enqueued", request.network, request.seed)
 
     def add(
@@ -483,7 +502,7 @@ class Study:
         self._note_finalists(conf)  # a promise is of means over as many
         last = LastTrainings(self._telling, self._asking.judge(), conf)
         patience = self._patience()
-        while (request := ranks.shared(last.claim)) is not None:
+        while (request := ranks.shared(lambda: self._next(last.claim))) is not None:
             if isinstance(request, Waiting):
                 patience.wait(request)
             else:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 # Of the project.
-TOOLS = "benchmarks examples fuzz notebooks random_networks zoo test_tooling.py".split()
+TOOLS = "benchmarks examples fuzz notebooks random_networks zoo".split()
 LONGEST = ("test_wheel.py", "test_devices.py", "test_benchmarks.py")
 SMALL = {  # the smallest training that is one
     "model": "resnet8",

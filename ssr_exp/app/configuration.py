@@ -67,6 +67,11 @@ def read(composed: Any, schema: type[AnySchema]) -> AnySchema:
     conf = OmegaConf.to_object(container)
     assert isinstance(conf, schema)
     config.check(conf)
+    if (runs := conf.paths.runs).startswith("~"):
+        raise SsrError(
+            f"paths.runs={runs}: ~ is not read here: give the whole path, in a preset also "
+            "${oc.env:HOME} for it."
+        )
     if isinstance(conf, config.Config):
         if conf.study is not None:
             from ssr_exp.training import loop_settings

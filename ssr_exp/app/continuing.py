@@ -268,7 +268,7 @@ def _kept(
     parsed = overrides.parse(list(other.words), loader)
     words = [str(o.input_line) for o in parsed if not (command == "search" and _sweeps(o))]
     shared = tuple(word for word in words if _first(typed_values.key(word)) in SHARED)
-    return Asked(command=other.command, words=shared, launcher=other.launcher)
+    return other.model_copy(update={"words": shared})
 
 
 def _sweeps(override: Override) -> bool:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from ssr_exp.edge.latency.table_file import SeedNetwork
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import lattice
 from ssr_exp.runs.score import ACCURACY
-from ssr_exp.runs.store import Busy, Store, folder_name
+from ssr_exp.runs.store import Store, folder_name
 from ssr_exp.runs.wandb.search_run import SearchRun
 from ssr_exp.search import caps, rounds, space
 from ssr_exp.search.costs import Latencies
@@ -104,7 +103,8 @@ def latencies(
     )
     subject = Subject(seed, network, space.lattice)
     folder = store.study_folder(study.name) / "latency"
-    with _alone(store, folder):  # two searches that begin together measure once
+    said = "waiting for another process that measures latencies"
+    with store.claim_saying(folder, said):  # two searches that begin together measure once
         if asked.source is LatencySource.file:
             path = _copy(asked, subject, folder)
         else:
@@ -119,18 +119,6 @@ def latencies(
             measured = table.start(subject, setting, path, asked)
     log.info("%s; %s", measured, measured.check())
     return measured
-
-
-@contextmanager
-def _alone(store: Store, folder: Path) -> Iterator[None]:
-    """Claim a folder; where another process has it, say what is waited for."""
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(store.claim(folder, wait=False))
-        except Busy:
-            log.info("waiting for another process that measures latencies (%s)", folder)
-            stack.enter_context(store.claim(folder, wait=True))
-        yield
 
 
 def _copy(asked: LatencyConf, subject: Subject, folder: Path) -> Path:

@@ -27,7 +27,7 @@ from ssr_exp.runs.last_comparison import Comparison
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import FINALIST, Record
 from ssr_exp.runs.seed_means import SeedMean
-from ssr_exp.runs.store import BEST_FOLDER, PATIENCE_S, RECORD_FILE, Busy, Store
+from ssr_exp.runs.store import BEST_FOLDER, RECORD_FILE, Busy, Store
 from ssr_exp.runs.study_names import Command
 from ssr_exp.search import answer_printing, asynchronous, attempts, printing
 from ssr_exp.search.attempts import Train
@@ -77,14 +77,18 @@ class SearchCommand(LaunchingCommand):
             self._show(typed, search, opened)
             name_page(store)
             return []
-        patience_s = PLANS_S if conf.study else PATIENCE_S
+        place, said = search.book.folder, "waiting for another process that carries out this search"
         try:
-            with store.claim(search.book.folder, wait=False, patience_s=patience_s):
+            with (
+                store.claim(place, wait=False)
+                if conf.study is None
+                else store.claim_saying(place, said, patience_s=PLANS_S)
+            ):
                 return self._run_and_tell(arguments, search, opened)
         except Busy:
             raise SsrError(
-                f"this very search is running already ({search.book.folder}): wait for it, or "
-                "start another one with another seed=N."
+                f"this very search is running already ({place}): wait for it, or start another "
+                "one with another seed=N."
             ) from None
 
     def _run_and_tell(

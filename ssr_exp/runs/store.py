@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,7 +59,7 @@ class Store:
     """
 
     def __init__(self, root: str | Path, option: str = "paths.runs=DIR") -> None:
-        self.root, self.option = Path(root).expanduser(), option
+        self.root, self.option = Path(root), option
 
     def check(self) -> None:
         """Make the folder and try to write there.
@@ -215,6 +215,27 @@ class Store:
             yield
         finally:
             lock.release()
+
+    @contextmanager
+    def claim_saying(self, folder: Path, said: str, *, patience_s: float = -1) -> Iterator[None]:
+        """Claim a folder; where another process has it, say that it is waited for.
+
+        Args:
+            folder: what one process has at a time.
+            said: what is waited for.
+            patience_s: for how long at most; -1: as long as it takes.
+
+        Raises:
+            Busy: if another process has it that long.
+            SsrError: if the folder cannot be written.
+        """
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self.claim(folder, wait=False))
+            except Busy:
+                log.info("%s (%s)", said, folder)
+                stack.enter_context(self.claim(folder, wait=False, patience_s=patience_s))
+            yield
 
     def is_busy(self, folder: Path, *, glance_s: float | None = None) -> bool:
         """Say whether a process, this one included, is training the network, or has leased it.

@@ -102,7 +102,8 @@ def trusting(begun: Begun, command: Command) -> list[str]:
     """
     same = begun.by(command)
     asked = begun.asked if same is None else [same]
-    return [TRUST] if any(needs_trust(word) for one in asked for word in one.words) else []
+    needs = (one.config_dir is not None or any(map(needs_trust, one.words)) for one in asked)
+    return [TRUST] if any(needs) else []
 
 
 def check_name(name: str) -> None:
@@ -217,12 +218,10 @@ def refuse_taken(root: Path, name: str, study: str, fields: Mapping[str, object]
     Raises:
         SsrError: says in what the two differ.
     """
-    here, alike = every(root), name.casefold()  # which are one folder on some disks
-    others = [
-        one
-        for one, own in here.items()
-        if alike in (one.casefold(), (own or "").casefold()) and one != folder_name(study)
-    ]
+    here, folder = every(root), folder_name(study)
+    others = [one for one, own in here.items() if name in (one, own) and one != folder]
+    if folder not in here:  # of some disks no folder is told by its capitals
+        others += [one for one in here if one.casefold() == folder.casefold()]
     if not others:
         return
     theirs = files.read_or_empty(root / others[0] / studies.FILE)
@@ -230,7 +229,8 @@ def refuse_taken(root: Path, name: str, study: str, fields: Mapping[str, object]
     why = f" ({differences[0]}{_more(differences)})" if differences else ""
     raise SsrError(
         f"name={name} is what another study in {root} is called, {others[0]}{why}: type another "
-        f"name, or study={name} to go on with that one."
+        f"name, or study={name if name in (others[0], here[others[0]]) else others[0]} to go on "
+        "with that one."
     )
 
 

@@ -72,9 +72,9 @@ class Attempts:
         return [self._granted(plan) for plan in plans if self.todo(plan)]
 
     def _granted(self, plan: Round) -> Round:
-        gave_up = plan.attempts >= MOST
-        tries = [MOST - 1 if gave_up or o.attempts >= MOST else o.attempts for o in plan.planned]
-        attempts = min(plan.attempts, MOST - 1)
+        given_up = {o.network for o in plan.planned if max(o.attempts, plan.attempts) >= MOST}
+        tries = [MOST - 1 if o.network in given_up else o.attempts for o in plan.planned]
+        attempts = plan.attempts if given_up.isdisjoint(self.todo(plan)) else MOST - 1
         return self._write(plan, attempts=attempts, planned=_tried(plan, tries))
 
     def _write(self, plan: Round, **changes: object) -> Round:

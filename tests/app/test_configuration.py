@@ -72,6 +72,13 @@ def test_arguments_of_any_name_are_taken(conf: Compose, words: list[str]) -> Non
     assert (labelled.name, labelled.target) == ("mine", "my.Net")
 
 
+def test_a_home_that_nobody_reads_is_no_folder_of_runs() -> None:
+    one = whole()
+    one.paths.runs = "~/runs"
+    with pytest.raises(SsrError, match=r"paths\.runs=~/runs: ~ is not read here"):
+        configuration.read(OmegaConf.structured(one), Config)
+
+
 @pytest.mark.parametrize("word", ["recipe.lr=-1", "trainer.max_epochs=0"])
 def test_what_a_key_does_not_take_is_refused_where_it_is_read(conf: Compose, word: str) -> None:
     with pytest.raises(SsrError, match="it must be"):

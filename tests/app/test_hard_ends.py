@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ from ssr_exp import Study
 from ssr_exp.app.ask_tell import losses
 from ssr_exp.runs.record import Status
 from ssr_exp.runs.store import Store
+from ssr_exp.search import ending
 from ssr_exp.search.loop import Search
 from ssr_exp.training.candidate import Candidate
 
@@ -82,11 +85,12 @@ def test_a_process_that_ends_in_order_or_leaves_a_checkpoint_does_not_count(
     folder = candidate.folder
     kill(study)
     assert losses.count(folder) == 1
-    study.release(asked(study := begin()))
+    study = begin()
+    study.release(asked(study))
     assert losses.count(folder) == 0
     asked(study := begin())
-    losses.end(study._asking.held.keys())  # as at the end of the interpreter
-    kill(study)
+    del study
+    gc.collect()  # as at the end of the interpreter
     assert losses.count(folder) == 0
     asked(study := begin())
     (folder / "mine").mkdir()
@@ -119,6 +123,43 @@ def test_what_fails_in_each_process_keeps_none_that_trains_one_network_from_the_
     assert sum(r.origin == "round1" for r in study.records()) == 2
 
 
+def test_an_error_that_ends_a_script_counts_and_ctrl_c_does_not(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for ended_by, lost in ((KeyboardInterrupt(), 0), (MemoryError(), 1)):
+        candidate = asked(study := begin())
+        with monkeypatch.context() as patch:  # as the interpreter leaves it
+            patch.setattr(sys, "last_value", ended_by, raising=False)
+            patch.delattr(sys, "ps1", raising=False)
+            del study
+            gc.collect()
+        assert losses.count(candidate.folder) == lost
+
+
+def test_what_is_leased_counts_by_the_processes_that_took_it(begin: Begin) -> None:
+    study = begin()
+    for lost in range(losses.SUSPECT):
+        leased = study.ask(lease_s=0.05)
+        assert isinstance(leased, Candidate) and losses.count(leased.folder) == lost
+        job = begin()
+        job.take(leased.code)
+        kill(job)
+        time.sleep(0.1)  # the lease runs out
+        assert losses.count(leased.folder) == lost + 1
+    losses.begin(study._asking.store, leased.folder, losses.MOST, is_held=False)
+    assert "processes ended in its training" in refused(lambda: begin().take(leased.code))
+    (record,) = study.records()
+    assert (record.network, record.status) == (leased.code, Status.failed)
+
+
+def test_what_is_enqueued_again_is_no_suspect_any_more(begin: Begin) -> None:
+    first = asked(study := begin())
+    kill(study)
+    losses.begin(Store(study.folder.parent), first.folder, losses.MOST, is_held=True)
+    study.enqueue(first.code)
+    assert asked(study).code == first.code
+
+
 def test_whoever_waits_says_and_fits_nothing_until_something_was_told(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,13 +173,35 @@ def test_whoever_waits_says_and_fits_nothing_until_something_was_told(
         candidate = asked(study)
         study.tell(candidate, scored(candidate))
     held = asked(study)
-    looks.clear()
     other = begin(**few)
+    looks.clear()
     for _ in range(3):
         assert isinstance(other.ask(wait=False), ssr_exp.Waiting)
-    assert looks == []
+    assert looks in ([], ["look", "tell"])  # once, where a new round could begin
     study.tell(held, scored(held))
     assert other.ask() is None
+
+
+def test_a_search_that_found_no_gain_is_not_fitted_again_until_something_was_told(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+    look = Search.look
+    monkeypatch.setattr(Search, "look", lambda s, *a: (looks.append("look"), look(s, *a))[1])
+    monkeypatch.setattr(ending, "no_gain", lambda *_: "nothing is promised")
+    study = begin(rounds=3)
+    for _ in range(4):
+        candidate = asked(study)
+        study.tell(candidate, scored(candidate))
+    study.enqueue(study._asking.search.space.code(study._asking.opened.plan.smallest))
+    held = asked(study)
+    assert held.origin == "enqueued"
+    other = begin(rounds=3)
+    assert isinstance(other.ask(wait=False), ssr_exp.Waiting) and looks
+    looks.clear()
+    assert isinstance(other.ask(wait=False), ssr_exp.Waiting) and not looks
+    study.tell(held, scored(held))
+    assert other.ask() is None and looks
 
 
 def test_a_network_is_enqueued_while_a_command_carries_the_search_out(begin: Begin) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ssr_exp import files
-from ssr_exp.app.ask_tell import enqueued
+from ssr_exp.app.ask_tell import enqueued, losses
 from ssr_exp.rescaling import saved
 from ssr_exp.runs import leases, predictions, proposal, record, store, studies, study_names
 from ssr_exp.runs.predictions import Predictions
@@ -52,6 +52,8 @@ def is_whole(path: Path) -> None:
         files.parse(content, Begun, version=study_names.SCHEMA)
     elif name == saved.NETWORK:
         saved.read(path.parent)
+    elif name == losses.FILE:
+        files.parse(content, losses.Offered, version=losses.SCHEMA)
     elif name in (studies.FILE, store.CONFIG_FILE, store.METRICS_FILE, leases.FILE, enqueued.FILE):
         json.loads(content)
     elif name in (LAST_CHECKPOINT, BEST_CHECKPOINT, saved.WEIGHTS):

@@ -18,7 +18,7 @@ from ssr_exp.rescaling import planning
 from ssr_exp.rescaling.resnet import CifarResNet
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import FINALIST, Status
-from ssr_exp.search import answer, diagnostics, space
+from ssr_exp.search import answer, diagnostics, ending, space
 from ssr_exp.search.asynchronous import Run, Trainings
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.loop import Search
@@ -248,7 +248,7 @@ def test_a_search_that_had_ended_trains_nothing_more_for_what_its_finalists_teac
     begin: Begin, world: World, go: Go, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, reason = go(begin(rounds=2, min_gain=0.9), world.train)
-    monkeypatch.setattr(Search, "no_gain", lambda *_: None)  # they promise a gain by now
+    monkeypatch.setattr(ending, "no_gain", lambda *_: None)  # they promise a gain by now
     assert go(begin(rounds=2, min_gain=0.9), world.train)[1] == reason
     assert len(world.trained) == 22
     assert go(begin(rounds=3, min_gain=0.9), world.train)[1] == "all 3 rounds are done"
@@ -261,9 +261,9 @@ def test_a_search_that_had_ended_trains_nothing_more_for_what_its_finalists_teac
 def test_a_search_that_had_ended_goes_on_for_another_confidence(
     begin: Begin, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Search, "no_gain", lambda *_: "nothing is promised")
+    monkeypatch.setattr(ending, "no_gain", lambda *_: "nothing is promised")
     begin(rounds=2).run(world.train)
-    monkeypatch.setattr(Search, "no_gain", lambda *_: None)
+    monkeypatch.setattr(ending, "no_gain", lambda *_: None)
     again = begin(rounds=2, objective__confidence=0.95)
     belief, number = again.look(), again.next_number()
     picks = again.next_batch(belief, number, count=2)

@@ -95,10 +95,10 @@ class Asking:
     reason: str = field(default="", init=False)
     _again: list[Request] | None = field(default=None, init=False)
     _told: Known | None = field(default=None, init=False)
-    _ended: Known | None = field(default=None, init=False)
+    _ended: tuple[Known, str] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        weakref.finalize(self, losses.end, self.held.keys())  # if the process ends in order
+        weakref.finalize(self, losses.end_in_order, self.held.keys())
 
     @property
     def store(self) -> Store:
@@ -163,19 +163,27 @@ class Asking:
             self.search.evidence.forget()
             pending: list[Request] = []
             for request in self._planned():
-                if self.claim(request, lease_s):
-                    self._again = [one for one in self._again or () if one != request]
+                if self._offers(request, lease_s):
                     return request
                 if not self.is_done(request):
                     pending.append(request)
+            again = [request for request in self._again or () if not self.is_done(request)]
+            others = [request for request in again if request not in pending]
+            pending += (one for one in others if self.store.is_busy(self.folder(one), glance_s=0))
             proposed = self._propose(len(pending))
-            if proposed is not None and self.claim(proposed, lease_s):
+            if proposed is not None and self._offers(proposed, lease_s):
                 return proposed
-            while self._again:
-                request = self._again.pop(0)
-                if not self.is_done(request) and self.claim(request, lease_s):
+            for request in again:
+                if self._offers(request, lease_s):
                     return request
         return self.waiting(pending) if pending else None
+
+    def _offers(self, request: Request, lease_s: float | None) -> bool:
+        """Claim a training, if nobody has it; what was given up before is offered once."""
+        if not self.claim(request, lease_s):
+            return False
+        self._again = [one for one in self._again or () if one != request]
+        return True
 
     def waiting(self, pending: Sequence[Request]) -> Waiting:
         """Say that some trainings are under way."""
@@ -226,14 +234,14 @@ class Asking:
                 return False
             if (folder / CONFIG_FILE).exists() and self.store.read(folder) is None:
                 log.info("%s is offered again: nothing was told of it", request.network)
-            lost = losses.count(folder)
+            lost = losses.taken(folder) if is_taken else losses.count(folder)
             run.begin(self.job(request), self.store, folder)
+            losses.begin(self.store, folder, lost, is_held=lease_s is None)
             if lease_s is not None:
                 self.lease(folder, lease_s)
                 return True
             if not is_taken:  # one that has run out says nothing any more
                 leases.end(folder)
-            losses.begin(self.store, folder, lost)
             self.held[folder], claim = claim, nullcontext()
             self.askers[folder] = threading.get_ident()
             return True
@@ -281,10 +289,12 @@ class Asking:
     def free(self, request: Request) -> None:
         """Give a training free."""
         folder = self.folder(request)
-        if leases.owner(folder) == self.owner:
+        is_mine = leases.owner(folder) == self.owner
+        if is_mine:
             leases.end(folder)
+        if is_mine or folder in self.held:
+            losses.end(folder)
         self.askers.pop(folder, None)
-        losses.end([folder])
         if (claim := self.held.pop(folder, None)) is not None:
             claim.__exit__(None, None, None)
 
@@ -314,14 +324,15 @@ class Asking:
             if is_ours:
                 self.queue.remember(request.network, request.seed)
 
-    def _planned(self) -> list[Request]:
+    def _planned(self) -> Iterator[Request]:
         """List what was planned and has no result, the user's requests first.
 
         What failed comes after all others, and last what has ended the processes that trained it:
         neither keeps the others from being trained.
         """
-        waiting = self.queue.waiting(self.opened.name)
-        tried = [(Request(one.network, one.seed, ENQUEUED), one.attempts) for one in waiting]
+        for one in self.queue.waiting(self.opened.name):
+            yield Request(one.network, one.seed, ENQUEUED)
+        tried = list[tuple[Request, int]]()
         for request, times in self._of_plans():
             if self._is_baseline(request):
                 self._refuse_diverged(request)
@@ -329,8 +340,8 @@ class Asking:
                 times = 0 if times < attempts.MOST or request in (self._again or ()) else times
             if times < attempts.MOST and not is_done(self.store.read(self.folder(request))):
                 tried.append((request, times))
-        ordered = sorted(tried, key=lambda one: (self._is_suspect(one[0]), one[1] > 0))
-        return [request for request, _ in ordered]
+        for request, _ in sorted(tried, key=lambda one: (self.is_suspect(one[0]), one[1] > 0)):
+            yield request
 
     def _of_plans(self) -> list[tuple[Request, int]]:
         """List what was planned, with how often it was tried; plan the first networks."""
@@ -354,8 +365,9 @@ class Asking:
             for planned in plan.planned
         ]
 
-    def _is_suspect(self, request: Request) -> bool:
-        return losses.count(self.folder(request)) >= losses.SUSPECT
+    def is_suspect(self, request: Request) -> bool:
+        """Say whether a training has ended several processes: it comes last."""
+        return losses.is_suspect(self.folder(request))
 
     def _is_baseline(self, request: Request) -> bool:
         return request.network == self.search.space.code(self.opened.plan.baseline)
@@ -379,26 +391,27 @@ class Asking:
         if (plan := search.open_round()) is None:
             self.reason = search.all_done
             return None
-        if not search.affordable(1, pending):
-            self.reason = loop.USED_UP
-            return None
         number, at = plan.number, len(plan.planned)
         records = search.evidence.records
         known = number, at, frozenset((r.network, r.seed, r.status, r.score) for r in records)
-        if known == self._ended:  # and the reason is as it was
-            return None
         try:
+            if not plan.planned and known != self._told:
+                search.tell(search.look())
+                self._told = known
+            if not search.affordable(1, pending):
+                self.reason = loop.USED_UP
+                return None
+            if self._ended is not None and known == self._ended[0]:
+                self.reason = self._ended[1]
+                return None
             belief = search.look()
         except TooFew:
             if not pending and not self._again:
                 raise
             return None
-        if not plan.planned and known != self._told:
-            search.tell(belief)
-            self._told = known
         belief, picks = search.measured_batch(belief, number, count=1, at=at)
         if reason := search.ends(belief, picks, number, at=at):
-            self.reason, self._ended = reason, known
+            self.reason, self._ended = reason, (known, reason)
             return None
         if not plan.planned:
             title = f"round {plan.number} of {search.conf.rounds}"

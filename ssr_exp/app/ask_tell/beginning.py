@@ -20,12 +20,20 @@ from ssr_exp.app import configuration
 from ssr_exp.app.command_line import keys
 from ssr_exp.config import ModelConf, SearchConfig, Source
 from ssr_exp.errors import SsrError, cause
-from ssr_exp.rescaling import input_examples, inputs, meta, network_parts, planning, replacing
+from ssr_exp.rescaling import (
+    input_examples,
+    inputs,
+    meta,
+    network_parts,
+    planning,
+    replacing,
+    saved,
+)
 from ssr_exp.rescaling.inputs import Inputs
 from ssr_exp.rescaling.network_parts import Part
 from ssr_exp.rescaling.output_readers import Run
 from ssr_exp.rescaling.plan import Plan
-from ssr_exp.runs import study_names
+from ssr_exp.runs import studies, study_names
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import Store
 from ssr_exp.training import loop_settings, loop_study
@@ -35,7 +43,8 @@ from ssr_exp.training.pretrained import Pretrained
 log = logging.getLogger(__name__)
 
 FRESH, INHERIT = "fresh", "inherit"
-BEGINNING = ("latency", "search")  # what a process may have left that was killed in its beginning
+# What a process leaves that was killed in its beginning, or writes just now.
+BEGINNING = ("latency", "search", studies.FILE, saved.NETWORK, study_names.FILE)
 SPLIT = ("multiple", "frozen", "kind", "patterns", "depth", "at_most")  # of a segmentation
 
 

@@ -50,7 +50,7 @@ class LastTrainings:
                 return asking.locked(self.requests)
             while more:
                 busy = []
-                for request in self.requests:
+                for request in sorted(self.requests, key=asking.is_suspect):
                     done = asking.store.read(asking.folder(request))
                     if is_done(done, tested=True):
                         self._count(request, done)

@@ -52,6 +52,5 @@ def study(typed: Typed, composed: Any) -> Path | None:
     """
     if (named := value(typed, "study")) is None:
         return None
-    runs = value(typed, "paths.runs") or str(OmegaConf.select(composed, "paths.runs"))
-    root = Path(runs).expanduser()
+    root = Path(value(typed, "paths.runs") or str(OmegaConf.select(composed, "paths.runs")))
     return root / study_names.find(root, named)
