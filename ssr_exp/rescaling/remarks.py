@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from math import isclose
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from ssr_exp.rescaling import initialise
 from ssr_exp.rescaling.plan import Plan
@@ -14,6 +14,7 @@ from ssr_exp.rescaling.tracing.labels import FOLLOWS_INPUT, FOLLOWS_OUTPUT
 from ssr_exp.rescaling.tracing.trace import Trace
 
 LISTED = 4  # names in a sentence
+LEAST_ROOT = 8  # widths whose root is a number that nobody would take otherwise
 SCALES = re.compile("scale|gain|norm|temperature|sqrt|std")  # what multiplies is called
 
 
@@ -107,7 +108,7 @@ def _marked(network: nn.Module, plan: Plan) -> Iterator[str]:
 
 
 def _made_of_a_width(network: nn.Module, traced: Trace, plan: Plan) -> Iterator[str]:
-    """Name numbers of the user's own modules that look like `(k / width) ** 0.5`.
+    """Name numbers of the user's own modules that look like `(k / width) ** 0.5`, or its root.
 
     Such as a scale of weights by their fan-in; those of standardised weights follow, see `rescale`.
     """
@@ -124,16 +125,21 @@ def _made_of_a_width(network: nn.Module, traced: Trace, plan: Plan) -> Iterator[
             len(labels) for labels in ends if labels is not None
         )
     for path, module in network.named_modules():
-        if type(module).__module__.startswith("torch.") or hasattr(module, "gain"):
+        follows = isinstance(getattr(module, "gain", None), Tensor)  # see `rescale`
+        if type(module).__module__.startswith("torch.") or follows:
             continue
         if not any(name.startswith(f"{path}." if path else "") for name in changed):
             continue
-        weights = [p for p in module.parameters(recurse=False) if p.ndim > 1]
+        inside = (module, *module.children())  # a wrapper scales what a layer of its own holds
+        weights = [p for one in inside for p in one.parameters(recurse=False) if p.ndim > 1]
         widths = seen.get(path, set()) | {p[0].numel() for p in weights}
         for name, value in vars(module).items():
             if not (isinstance(value, float) and value > 0 and SCALES.search(name)):
                 continue
-            if any(isclose(value**2 * n, k) for n in widths for k in (1, 2)):
+            square = value**2
+            if any(isclose(square * n, k) for n in widths for k in (1, 2)) or (
+                square >= LEAST_ROOT and any(isclose(square, n) for n in widths)
+            ):
                 yield f"{path}.{name}".lstrip(".")
 
 

@@ -26,7 +26,7 @@ from ssr_exp.rescaling.tracing.labels import BATCH, FIXED
 from ssr_exp.rescaling.tracing.rules import dispatch
 from ssr_exp.rescaling.tracing.trace import Shapes, Trace
 
-ATTEMPTS = 40  # faults that are mended before the whole network is given up
+ATTEMPTS = 40  # faults that are mended before a network is given up, if it is not large
 LARGEST_INPUT = 3 * 512 * 512  # elements; on larger inputs no network is run with data
 
 
@@ -53,7 +53,9 @@ def settle(
         SsrError: if no end is found.
     """
     tried: set[str] = set()
-    for attempt in range(ATTEMPTS):
+    own = [m for m in network.modules() if not type(m).__module__.startswith("torch.nn")]
+    attempts = max(ATTEMPTS, 2 * len(own))  # each may be mended in two ways
+    for attempt in range(attempts):
         plan = make(parts)
         trace.width_dependent.clear()
         if attempt == 0 and (fault := _run(network, plan, trace, plan.baseline)) is not None:
@@ -74,7 +76,7 @@ def settle(
         parts = _kept(network, plan, trace, parts)
     assert shallow is not None
     raise SsrError(
-        f"{type(network).__name__} cannot be rescaled: after {ATTEMPTS} attempts a smaller network "
+        f"{type(network).__name__} cannot be rescaled: after {attempts} attempts a smaller network "
         f"still does not run ({shallow.reason})."
     )
 
@@ -264,7 +266,8 @@ def _freeze_for(network: nn.Module, trace: Trace, fault: Fault, tried: set[str])
 
     Else that code, such as a `view` of a fixed number of channels, would freeze all that it holds.
     """
-    is_own_code = any(network.get_submodule(fault.path).children())
+    # A layer that fails even so was given what it does not take.
+    is_own_code = any(network.get_submodule(fault.path).children()) or fault.path in tried
     makers = sorted(maker for maker in fault.makers if f"after {maker}" not in tried)
     if is_own_code and makers:
         tried |= {f"after {maker}" for maker in makers}

@@ -619,3 +619,117 @@ class Averaged(nn.Module):  # a teacher that follows the student: neither loses 
 
 def one_output(norm: Callable[[nn.Module], nn.Module]) -> nn.Module:
     return nn.Sequential(conv(3, 16), nn.Flatten(), norm(nn.Linear(16 * 256, 1)))
+
+
+class Halved(Base):  # cuts space in two, and stores a number that is twice a width
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = 32
+
+    def features(self, x: Tensor) -> Tensor:
+        one, other = super().features(x).chunk(2, 2)
+        return F.interpolate(one - other, size=self.size)
+
+
+class Frames(nn.Module):  # codes each frame, and gathers the codes in a tensor of its own
+    def __init__(self, gather: Callable[[list[Tensor]], Tensor]) -> None:
+        super().__init__()
+        self.enc, self.gather = nn.Sequential(conv(3, 16), conv(16, 16)), gather
+        self.more, self.fc = nn.Conv3d(16, 16, 1), nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.gather([self.enc(x[:, time]) for time in range(x.shape[1])])
+        return self.fc(self.more(seen).mean((2, 3, 4)))
+
+
+def written(frames: list[Tensor]) -> Tensor:
+    """Write each frame to its place."""
+    b, c, h, w = frames[0].shape
+    out = frames[0].new_zeros(b, len(frames), c, h, w)
+    for time, frame in enumerate(frames):
+        out[:, time] = frame
+    return out.transpose(1, 2)
+
+
+def padded(frames: list[Tensor]) -> Tensor:
+    """Stack all frames, with a border around each."""
+    return F.pad(torch.stack(frames, 2), (1, 1, 1, 1))
+
+
+def bordered(net: Any, x: Tensor) -> Tensor:
+    """Pad maps that a pixel shuffle laid out."""
+    x = net.more(F.pad(F.pixel_shuffle(x, 2), (1, 1, 1, 1)))
+    return Base.head(net, x)
+
+
+def warped(net: Any, x: Tensor) -> Tensor:
+    """Sample where a layer says."""
+    grid = net.flow(x).permute(0, 2, 3, 1).tanh()
+    return Base.head(net, F.grid_sample(x, grid, align_corners=False))
+
+
+def turned(net: Any, x: Tensor) -> Tensor:
+    """Convolve over channels and columns (triplet attention), with a norm."""
+    y = x.permute(0, 2, 1, 3)
+    gate = net.norm(net.over(torch.cat([y.amax(1, True), y.mean(1, True)], 1)))
+    return Base.head(net, (y * gate.sigmoid()).permute(0, 2, 1, 3))
+
+
+class KeepsGrids(Base):  # a plain list of tensors, as detectors have
+    def __init__(self) -> None:
+        super().__init__()
+        self.grids = [torch.arange(2.0) for _ in range(2)]
+
+    def head(self, x: Tensor) -> Any:
+        b, c, h, w = x.shape
+        return super().head(x.flatten(2).view(b, c, h, w))
+
+
+class Cascade(Base):  # what each block puts out is an output of the network
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = None
+        self.one, self.two, self.three = Block(16), Block(16), Block(16)
+
+    def forward(self, x: Tensor) -> Any:
+        first = self.one(self.stem(x))
+        second = self.two(first)
+        return {"first": first, "second": second, "last": self.three(second)}
+
+
+class Planes(nn.Module):  # a shortcut only where two numbers agree
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inplanes = self.planes = width
+        self.a, self.b = conv(width, width), conv(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.b(self.a(x))
+        return y + x if self.inplanes == self.planes else y
+
+
+class Scaled(nn.Module):  # a layer whose inputs are scaled by its fan-in, and its holder's number
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.scale, self.gain = (2 / (width * 9)) ** 0.5, 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x * self.scale)
+
+
+class Projected(Base):  # multiplies by weights that stand as they are multiplied (GCN, CLIP)
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Parameter(torch.randn(16, 32) / 4)
+        self.other = nn.Parameter(torch.randn(32, 16) / 6)
+
+    def head(self, x: Tensor) -> Any:
+        return self.fc((x.mean((2, 3)) @ self.one).relu() @ self.other)
+
+
+def parted(x: Tensor) -> Tensor:
+    """Cut channels by operations that are told not to check views, and fill by a mask in place."""
+    one, other = torch.unsafe_chunk(x, 2, 1)
+    gate = one.sigmoid()
+    return torch.cat([gate * other, one.masked_fill_(one < 0, 0.0)], 1)

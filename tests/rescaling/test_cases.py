@@ -105,6 +105,21 @@ SCALES: dict[str, tuple[Any, ...]] = {
     "3-D": (cases.in_3d, MOST, (1, 8, 8, 8)),
     "integers by chance": (cases.chances, MOST, (2, 64)),
     "a mean teacher": (cases.Averaged, 0.0),
+    "halves of space": (cases.Halved,),
+    "written frames": (lambda: cases.Frames(cases.written), 0.99, (4, 3, 8, 8)),
+    "padded frames": (lambda: cases.Frames(cases.padded), 0.99, (4, 3, 8, 8)),
+    "padded shuffle": (lambda: cases.With(cases.bordered, more=nn.Conv2d(4, 16, 3)), 0.99),
+    "learnt grid": (lambda: cases.With(cases.warped, flow=nn.Conv2d(16, 2, 3, padding=1)), 0.99),
+    "turned channels": (
+        lambda: cases.With(
+            cases.turned, over=nn.Conv2d(2, 1, 7, padding=3), norm=nn.BatchNorm2d(1)
+        ),
+        0.98,
+    ),
+    "list of tensors": (cases.KeepsGrids,),
+    "equal numbers": (cases.of_blocks(cases.Planes),),
+    "weights as multiplied": (cases.Projected,),
+    "unsafe parts": (lambda: cases.OnFeatures(cases.parted),),
     "one normed weight": (lambda: cases.one_output(parametrizations.weight_norm), 0.0),
     "one spectral weight": (lambda: cases.one_output(parametrizations.spectral_norm), 0.0),
 }
@@ -143,6 +158,7 @@ REMARKS: dict[str, tuple[Make, str]] = {
     ),
     "index": (lambda: cases.Reads(cases.by_index), "blocks in body stay: its modules"),
     "fx graph": (lambda: torch.fx.symbolic_trace(cases.Base()), "it is an fx graph"),
+    "scale by fan-in": (cases.of_blocks(cases.Scaled), r"as large as the root .*\.scale"),
     "one module twice": (cases.repeated, "it holds one module at several places"),
 }
 
@@ -187,6 +203,20 @@ def test_what_a_user_should_know_is_remarked(make: Make, remark: str) -> None:
 def test_no_block_is_taken_out_of_a_sequence_that_is_read_by_position(read: str) -> None:
     plan = planned(cases.Reads(getattr(cases, read)))
     assert all(segment.fewest == len(segment.blocks) for segment in plan.segments)
+
+
+def test_blocks_whose_outputs_are_the_networks_stay() -> None:
+    plan = planned(cases.Cascade())
+    assert all(segment.fewest == len(segment.blocks) for segment in plan.segments)
+
+
+def test_a_number_that_equals_two_widths_follows_no_cut_of_space() -> None:
+    assert planned(cases.Halved()).remarks == ()
+
+
+def test_a_shortcut_between_equal_widths_stays_where_both_are_narrower() -> None:
+    plan = planned(cases.of_blocks(cases.Planes)())
+    assert plan.remarks == ()
 
 
 def test_blocks_are_taken_out_of_a_sequence_that_a_loop_goes_through() -> None:

@@ -73,7 +73,7 @@ def _given(
         forms = tuple(grouping.form(labels) / need.divisor for labels in need.labels)
         values = vars(modules[need.path])
         for name in _stored(values, need):
-            yield (need.path, name), forms[0] if isinstance(values[name], int) else forms
+            yield (need.path, name), forms[0] if _is_integer(values[name]) else forms
 
 
 def _named(
@@ -88,20 +88,30 @@ def _named(
             if labels is None or not grouping.fits(labels):
                 continue
             for name in names:
-                if vars(modules[call.path]).get(name) == len(labels):
+                value = vars(modules[call.path]).get(name)
+                if _is_integer(value) and value == len(labels):
                     yield (call.path, name), grouping.form(labels)
 
 
 def _stored(values: Mapping[str, Any], need: Need) -> Iterator[str]:
     """Name the attributes that hold just the integers of a need."""
     for name, value in values.items():
-        if name.startswith("_") or name in NOT_WIDTHS or isinstance(value, bool):
+        if name.startswith("_") or name in NOT_WIDTHS:
             continue
-        if isinstance(value, int) and value > 1:
-            if need.sizes == (value,):
+        if _is_integer(value) and value > 1:
+            if need.sizes == (int(value),):
                 yield name
-        elif isinstance(value, (list, tuple)) and tuple(value) == need.sizes:
+        elif (
+            isinstance(value, (list, tuple))
+            and all(map(_is_integer, value))
+            and tuple(map(int, value)) == need.sizes
+        ):
             yield name
+
+
+def _is_integer(value: Any) -> bool:
+    """Say whether a module stores a number: of NumPy, too; what holds tensors equals nothing."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _layers(

@@ -66,6 +66,7 @@ def _run(tracer: Tracer, network: nn.Module, *, training: bool) -> None:
             "tensor: its forward must return tensors, alone or in lists, dictionaries or objects."
         )
     for tensor in outputs:
+        tracer.trace.readers[id(tensor)].add("")  # whoever called the network
         labels = tracer.labels(tensor).reshape(-1).numpy()
         tracer.trace.ledger.freeze(labels, "the network's output")
     tracer.trace.outputs[training] = nested.shapes(output)

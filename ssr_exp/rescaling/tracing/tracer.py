@@ -55,7 +55,7 @@ class Tracer(TorchDispatchMode):
         self._sized: set[int] = set()
         self._makers: set[str] = set()
         self._stretched: dict[int, Tensor] = {}
-        self._slices: dict[int, tuple[Tensor, int, slice]] = {}
+        self._slices: dict[int, tuple[Tensor, int, slice | None]] = {}
         self._known: set[int] = set()
         self._alive: list[Tensor] = []
         self._calls: list[tuple[str, bool, tuple[_Tensors, ...], list[list[Tensor | None]]]] = []
@@ -159,12 +159,15 @@ class Tracer(TorchDispatchMode):
             return fixed_like(torch.empty((1,) * x.ndim, device="meta"))
         return labels
 
-    def cut(self, x: Tensor, part: Tensor, dim: int, where: slice) -> None:
-        """Remember that `part` is a view of `x`: what is written there is written to `x`."""
+    def cut(self, x: Tensor, part: Tensor, dim: int, where: slice | None) -> None:
+        """Remember that `part` is a view of `x`: what is written there is written to `x`.
+
+        `where` is None if it is one place of that dimension, which the view does not have.
+        """
         self._alive.append(part)
         self._slices[id(part)] = (x, dim, where)
 
-    def cut_from(self, part: Tensor) -> tuple[Tensor, int, slice] | None:
+    def cut_from(self, part: Tensor) -> tuple[Tensor, int, slice | None] | None:
         """Say of which tensor `part` is a view, along which dimension, and where."""
         return self._slices.get(id(part))
 

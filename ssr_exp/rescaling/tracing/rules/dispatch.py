@@ -26,11 +26,12 @@ Rule = Callable[["Tracer", Any, Sequence[Any], dict[str, Any], Any], None]
 
 MOVES = """view _unsafe_view reshape permute transpose t unsqueeze squeeze expand slice select split
 split_with_sizes unbind cat stack flip roll pixel_shuffle pixel_unshuffle repeat channel_shuffle
-alias detach clone contiguous _to_copy lift_fresh unfold narrow movedim""".split()
+alias detach clone contiguous _to_copy lift_fresh unfold narrow movedim unsafe_split
+unsafe_split_with_sizes""".split()
 POINTWISE = """hardswish hardswish_ hardsigmoid hardsigmoid_ hardtanh hardtanh_ leaky_relu
 leaky_relu_ elu elu_ celu celu_ selu selu_ silu silu_ mish mish_ gelu gelu_ softplus relu6 relu6_
 log_sigmoid_forward threshold threshold_ clamp_min_ clamp_max_ clamp_ _prelu_kernel rrelu
-rrelu_with_noise addcmul addcdiv lerp where""".split()
+rrelu_with_noise addcmul addcdiv lerp where masked_fill_""".split()
 SAME = """as_strided_ dropout native_dropout alpha_dropout feature_dropout _softmax
 _log_softmax softmax cumsum _safe_softmax""".split()
 SPATIAL = """max_pool{n}d_with_indices max_pool{n}d avg_pool{n}d adaptive_avg_pool{n}d

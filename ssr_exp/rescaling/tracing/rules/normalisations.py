@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ssr_exp.rescaling.tracing.labels import Vector, along, channels_of, varying
+import numpy as np
+from torch import Tensor
+
+from ssr_exp.rescaling.tracing.labels import FIXED, Vector, along, channels_of, varying
 from ssr_exp.rescaling.tracing.rules import parameters as weights
 from ssr_exp.rescaling.tracing.rules.operations import Tracer, tensors, unknown
 from ssr_exp.rescaling.tracing.rules.products import fit, is_narrow
@@ -21,12 +24,20 @@ def batch_norm(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> N
         channels: Vector | None = weights.labels(tracer, origin.leaf, axis[0])
         tracer.derive(tensors(out)[0], origin)
     else:
-        channels = channels_of(tracer.labels(x), 1, tracer.ledger)
+        channels = _normalised(tracer, x)
         tracer.label(tensors(out)[0], tracer.labels(x))
     if channels is None:
         return unknown(tracer, func, args, kwargs, out)
     for parameter in tensors(parameters):
         fit(tracer, parameter, channels)
+
+
+def _normalised(tracer: Tracer, x: Tensor) -> Vector | None:
+    """Read the channels of a norm; where they stand elsewhere, dimension 1 has fixed ones."""
+    labels = tracer.labels(x)
+    if varying(labels) and 1 not in varying(labels):
+        return np.full(x.shape[1], FIXED, dtype=np.int64)
+    return channels_of(labels, 1, tracer.ledger)
 
 
 def weight_norm(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
@@ -56,7 +67,7 @@ def layer_norm(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> N
 def group_norm(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """Group norm: many narrow groups change their number, few wide ones their width."""
     x, weight, bias, *_, groups, _ = args
-    channels = channels_of(tracer.labels(x), 1, tracer.ledger)
+    channels = _normalised(tracer, x)
     if channels is None:
         return unknown(tracer, func, args, kwargs, out)
     width = len(channels) // groups

@@ -17,7 +17,6 @@ from ssr_exp.rescaling.tracing.labels import (
     along,
     apart,
     channels_of,
-    fixed_like,
     shrink,
     spread,
     varying,
@@ -26,7 +25,8 @@ from ssr_exp.rescaling.tracing.rules import parameters
 from ssr_exp.rescaling.tracing.rules.operations import Tracer, name, tensors, unknown
 
 VIEWS = ("view", "_unsafe_view", "reshape")
-CUTS = ("slice", "split", "split_with_sizes", "narrow")
+SPLITS = ("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes")
+CUTS = ("slice", "narrow", *SPLITS)
 PICKS = ("select", "unbind")
 
 
@@ -48,9 +48,11 @@ def move(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     for y, labels in zip(tensors(out), tensors(moved), strict=True):
         tracer.label(y, labels)
     if name(func) == "slice":
-        dim = (args[1] if len(args) > 1 else 0) % x.ndim
+        dim = _dim_of(func, args)
         start, step = _start_and_step(func, args)
         tracer.cut(x, out, dim, slice(start, start + out.shape[dim] * step, step))
+    if name(func) == "select":
+        tracer.cut(x, out, args[1] % x.ndim, None)
     if name(func) == "expand" and not varying(inputs[0][0]):
         met = tracer.meeting(x)
         tracer.stretch(out, met.reshape((1,) * (out.ndim - met.ndim) + tuple(met.shape)))
@@ -58,33 +60,31 @@ def move(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
 
 def _cut(tracer: Tracer, func: Any, args: Any, parts: Sequence[Tensor]) -> None:
     """Cut channels: into equal parts that stay equal, or into pieces that scale on their own."""
-    labels, ledger = tracer.labels(args[0]), tracer.ledger
-    for dim in varying(labels):
-        size = labels.shape[dim]
-        lengths = [part.shape[dim] for part in parts]
-        if lengths == [size]:
-            continue
-        start, step = _start_and_step(func, args)
-        whole = along(labels, dim)
-        if step != 1 or whole is None:
-            reason = f"{tracer.named} takes a slice of the channels"
-            ledger.freeze(shrink(labels).reshape(-1).numpy(), reason)
-            continue
-        ends = [start, *(start + total for total in itertools.accumulate(lengths))]
-        pieces = [whole[a:b] for a, b in itertools.pairwise(ends)]
-        equal = len(set(lengths)) == 1 and sum(lengths) == size
-        halved = len(lengths) == 1 and 2 * lengths[0] == size and start in (0, lengths[0])
-        if equal or halved:
-            length = lengths[0]
-            ledger.split([whole[at : at + length] for at in range(0, size, length)])
-        else:
-            ledger.pieces += pieces
-            ledger.splits += _of_one_length(pieces)
-        tracer.need(lengths, pieces)
-        for end in {*lengths, *ends, size}:
-            tracer.need([end], [whole[:end]])
-        for length, piece in zip(lengths, pieces, strict=True):
-            tracer.need([length], [piece])
+    labels, ledger, dim = tracer.labels(args[0]), tracer.ledger, _dim_of(func, args)
+    size, lengths = labels.shape[dim], [part.shape[dim] for part in parts]
+    if dim not in varying(labels) or lengths == [size]:
+        return
+    start, step = _start_and_step(func, args)
+    whole = along(labels, dim)
+    if step != 1 or whole is None:
+        reason = f"{tracer.named} takes a slice of the channels"
+        ledger.freeze(shrink(labels).reshape(-1).numpy(), reason)
+        return
+    ends = [start, *(start + total for total in itertools.accumulate(lengths))]
+    pieces = [whole[a:b] for a, b in itertools.pairwise(ends)]
+    equal = len(set(lengths)) == 1 and sum(lengths) == size
+    halved = len(lengths) == 1 and 2 * lengths[0] == size and start in (0, lengths[0])
+    if equal or halved:
+        length = lengths[0]
+        ledger.split([whole[at : at + length] for at in range(0, size, length)])
+    else:
+        ledger.pieces += pieces
+        ledger.splits += _of_one_length(pieces)
+    tracer.need(lengths, pieces)
+    for end in {*lengths, *ends, size}:
+        tracer.need([end], [whole[:end]])
+    for length, piece in zip(lengths, pieces, strict=True):
+        tracer.need([length], [piece])
 
 
 def _of_one_length(pieces: Sequence[Vector]) -> list[list[Vector]]:
@@ -93,6 +93,13 @@ def _of_one_length(pieces: Sequence[Vector]) -> list[list[Vector]]:
     for piece in pieces:
         by_length.setdefault(len(piece), []).append(piece)
     return [alike for alike in by_length.values() if len(alike) > 1]
+
+
+def _dim_of(func: Any, args: Any) -> int:
+    """Say along which dimension a tensor is cut; the first one, if nothing is said."""
+    position = 2 if name(func) in SPLITS else 1
+    dim: int = args[position] if len(args) > position else 0
+    return dim % len(args[0].shape)
 
 
 def _start_and_step(func: Any, args: Any) -> tuple[int, int]:
@@ -190,8 +197,11 @@ def spatial(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None
     channels = channels_of(tracer.labels(x), dim, tracer.ledger)
     if channels is None and _slides_over_channels(tracer, x, out):
         return None
-    if channels is None or any(varying(tracer.labels(other)) for other in others):
+    if channels is None:
         return unknown(tracer, func, args, kwargs, out)
+    for other in others:  # a grid to sample at
+        read = shrink(tracer.labels(other)).reshape(-1).numpy()
+        tracer.ledger.freeze(read, f"{tracer.named} reads where to sample")
     for y in tensors(out):
         tracer.label(y, spread(channels, y.shape, y.ndim - x.ndim + dim))
 
@@ -221,11 +231,12 @@ def write(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     tracer.label(out, spread(channels, out.shape, dim))
     while (cut := tracer.cut_from(target)) is not None:
         target, along_dim, where_ = cut
+        dim += where_ is None and dim >= along_dim  # a place was selected: it has a dimension less
         whole = tracer.labels(target)
         held = along(whole, dim) if set(varying(whole)) <= {dim} else None
         if held is None:
             return unknown(tracer, func, args, kwargs, out)
-        if along_dim == dim:
+        if along_dim == dim and where_ is not None:
             written, channels = channels, held.copy()
             channels[where_] = written[: len(channels[where_])]
         elif (held != FIXED).any():
@@ -242,15 +253,18 @@ def pad(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     labels = tracer.labels(x)
     padded = {x.ndim - 1 - k // 2 for k, amount in enumerate(padding) if amount}
     channels, stored = varying(labels), vars(tracer.modules[tracer.path])
+    if padded & set(channels[1:]) and channels[0] not in {0, *padded}:  # as after a pixel shuffle
+        first = channels_of(labels, channels[0], tracer.ledger)
+        assert first is not None
+        tracer.label(out, spread(first, out.shape, channels[0]))
+        return
     pads_to_fit = channels and out.shape[channels[0]] in map(stored.get, FOLLOWS_OUTPUT)
     if padded & set(channels) and not pads_to_fit:
         tracer.label(out, torch.nn.functional.pad(labels, padding, value=FIXED))
     elif padded & set(channels) and len(channels) == 1:
         fresh = tracer.ledger.produce(out.shape[channels[0]], tracer.path)
         tracer.label(out, spread(fresh, out.shape, channels[0]))
-    elif len(channels) == 1:
-        vector = along(labels, channels[0])
-        assert vector is not None
-        tracer.label(out, spread(vector, out.shape, channels[0]))
-    else:
-        tracer.label(out, fixed_like(out))
+    else:  # along which they are all alike
+        for dim in padded:
+            labels = labels.narrow(dim, 0, 1)
+        tracer.label(out, labels.expand(out.shape))
