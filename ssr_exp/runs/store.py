@@ -117,7 +117,9 @@ class Store:
         paths = sorted(root.glob(f"{studies}*/seed*/{RECORD_FILE}"))
         runs = (path.parent for path in paths if SEED.fullmatch(path.parent.name))
         records = ((run.parents[1].name, self.read(run)) for run in runs)
-        return [r for home, r in records if r is not None and home == folder_name(r.study)]
+        own = [r for home, r in records if r is not None and home == folder_name(r.study)]
+        # Its folder, which may stand for it, does not keep all letters of a name.
+        return own if study is None else [r for r in own if r.study == study] or own
 
     def records_by_study(self) -> dict[str, list[Record]]:
         """Read all records, those of each study together."""
