@@ -369,6 +369,8 @@ class Study:
     def training(self, *, wait: bool = True) -> Iterator[Candidate | Waiting | None]:
         """Ask for a network, and see to it that whatever happens is recorded.
 
+        In a loop::
+
             while True:
                 with study.training() as candidate:
                     if candidate is None:  # nothing is left
