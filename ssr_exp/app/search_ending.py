@@ -74,7 +74,8 @@ class Ending:
     def _finalists(self, answers: Sequence[Architecture]) -> list[Record]:
         smaller = [a for a in answers if a != self.study.plan.baseline]
         tried = smaller[: self.conf.finalists.count]
-        named = answer.contenders(self.belief, self.conf, tried) + self._family(answers[0])
+        named = answer.contenders(self.belief, self.conf, tried)
+        named += self._family(answers[0], named)
         if not tried:
             self._say_that_none_is_promised()
         members = self._trained(named)
@@ -287,18 +288,34 @@ class Ending:
         decided = replace(decision.decide(self.belief, {}), drops=tested)
         return self._hand_over(member, metrics, decided, self._seen())
 
-    def _family(self, chosen: Architecture) -> list[Contender]:
-        """Name the plain sibling of the seed network whose cost is nearest to the answer's."""
+    def _family(self, chosen: Architecture, others: Sequence[Contender]) -> list[Contender]:
+        """Name the plain sibling of the seed network whose cost is nearest to the answer's.
+
+        One that is the network of another contender, such as ResNet-14 is that of uniform depth, is
+        trained once.
+        """
         if Arm.family not in self.conf.finalists.arms:
             return []
-        name = finalists.sibling(
+        sibling = finalists.sibling(
             self.conf.model,
             self.conf.objective.cost,
             cost.count_one(self.study.plan, chosen),
             lambda words: self.command.compose([*self.arguments, *words]),
         )
-        role = "family" if self.conf.init.kind is Init.fresh else "family, fresh weights"
-        return [] if name is None else [Contender(role, None, name)]
+        if sibling is None:
+            return []
+        is_fresh, space = self.conf.init.kind is Init.fresh, self.belief.history.space
+        for one in others if is_fresh else ():
+            if one.network == sibling.code:
+                own = cost.count_one(space.plan, space.parse(sibling.code))
+                if own == sibling.cost:
+                    log.info(
+                        "the family's %s is %s, the network of %s: it is trained once",
+                        *(sibling.model, sibling.code, one.role),
+                    )
+                    return []
+        role = "family" if is_fresh else "family, fresh weights"
+        return [Contender(role, None, sibling.model)]
 
     def _members(self, jobs: Iterable[Sequence[str]]) -> list[Member]:
         return self.command.members([[*self.arguments, *job] for job in jobs])

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ssr_exp.config import (
     Arm,
@@ -20,7 +20,7 @@ from ssr_exp.config import (
 )
 from ssr_exp.datasets.images import Splits
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import cost, seeds
+from ssr_exp.rescaling import codes, cost, seeds
 from ssr_exp.rescaling.cost import Cost
 from ssr_exp.runs.record import FINALIST, Record
 from ssr_exp.runs.store import LAST_CHECKPOINT, Store
@@ -138,9 +138,17 @@ def with_weights(store: Store, records: Sequence[Record]) -> list[Record]:
     ]
 
 
+class Sibling(NamedTuple):
+    """A seed network of the same family, whole: its name, its code and its cost."""
+
+    model: str
+    code: str
+    cost: Cost
+
+
 def sibling(
     model: ModelConf, axis: CostAxis, answer: Cost, compose: Callable[[Sequence[str]], Config]
-) -> str | None:
+) -> Sibling | None:
     """Find the plain family member whose cost is nearest to an answer's; None if there is none.
 
     Args:
@@ -151,10 +159,13 @@ def sibling(
     """
     metric = "params" if axis is CostAxis.latency_ms else axis.value
 
-    def distance(member: str) -> float:
+    def whole(member: str) -> Sibling:
         named = [*seeds.words(member), *ANEW]
         plan = opened_study.open(compose([*named, *ALONE, "modifiers.kind=baseline"])).plan
-        full = cost.count_one(plan, plan.baseline)
-        return abs(math.log(getattr(full, metric) / getattr(answer, metric)))
+        full = plan.baseline
+        return Sibling(member, codes.write(plan, full), cost.count_one(plan, full))
 
-    return min(seeds.family(model), key=distance, default=None)
+    def distance(one: Sibling) -> float:
+        return abs(math.log(getattr(one.cost, metric) / getattr(answer, metric)))
+
+    return min(map(whole, seeds.family(model)), key=distance, default=None)

@@ -14,12 +14,15 @@ from ssr_exp.app import search_ending
 from ssr_exp.app.search_ending import Ending
 from ssr_exp.config import Arm, Objective
 from ssr_exp.report import search_results, trade_offs
+from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import FINALIST, Record
 from ssr_exp.runs.store import Store
 from ssr_exp.search import answer, decision, history, retries
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.space import Space
+from ssr_exp.training import finalists
+from ssr_exp.training.finalists import Sibling
 from tests.search.conftest import First, Tell, asked, first, small, tell, unfitted  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("unfitted")
@@ -117,6 +120,23 @@ def test_an_answer_that_keeps_the_promise_is_all_that_is_tested(make: Make) -> N
     assert chosen == code(ending, answers[0])
     assert order(world) == [code(ending, ending.belief.history.space.plan.baseline), chosen]
     assert [row["role"] for row in metrics["results"]] == ["baseline", "answer"]
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+def test_a_sibling_that_is_the_network_of_another_arm_is_trained_once(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_same: bool
+) -> None:
+    _, ending, (chosen, *_) = make(finalists__arms=[Arm.uniform_depth, Arm.family])
+    space, plan = ending.belief.history.space, ending.study.plan
+    others = answer.contenders(ending.belief, ending.conf, [chosen])
+    (arm,) = (one for one in others if one.role == "uniform depth")
+    own = cost.count_one(plan, space.parse(str(arm.network)))
+    sibling = Sibling("resnet8", str(arm.network), own if is_same else own._replace(gemms=1))
+    monkeypatch.setattr(finalists, "sibling", lambda *_: sibling)
+    with caplog.at_level("INFO"):
+        named = ending._family(chosen, others)
+    assert [one.model for one in named] == ([] if is_same else ["resnet8"])
+    assert ("the network of uniform depth: it is trained once" in caplog.text) is is_same
 
 
 def test_the_next_best_is_tested_where_the_answer_loses_too_much(
