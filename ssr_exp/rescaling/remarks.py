@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from math import isclose
 
 from torch import Tensor, fx, nn
 
 from ssr_exp.rescaling import initialise
 from ssr_exp.rescaling.plan import Plan
-from ssr_exp.rescaling.tracing.labels import FOLLOWS_INPUT, FOLLOWS_OUTPUT
+from ssr_exp.rescaling.tracing.labels import FOLLOWS_INPUT, FOLLOWS_OUTPUT, PAIRS
 from ssr_exp.rescaling.tracing.trace import Trace
 
 LISTED = 4  # names in a sentence
@@ -72,7 +73,7 @@ def describe(network: nn.Module, traced: Trace, plan: Plan) -> Iterator[str]:
 
 def _chosen(network: nn.Module, plan: Plan) -> Iterator[tuple[str, str]]:
     """List the integers of modules of the user's own that follow a width and do not say so."""
-    says = (*FOLLOWS_INPUT, *FOLLOWS_OUTPUT)
+    says = {*FOLLOWS_INPUT, *FOLLOWS_OUTPUT, *chain.from_iterable(PAIRS)}
     for path, name in plan.attributes:
         module = network.get_submodule(path)
         if name not in says and not type(module).__module__.startswith("torch."):

@@ -698,14 +698,32 @@ class Cascade(Base):  # what each block puts out is an output of the network
 
 
 class Planes(nn.Module):  # a shortcut only where two numbers agree
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, planes: int = 0) -> None:
         super().__init__()
-        self.inplanes = self.planes = width
-        self.a, self.b = conv(width, width), conv(width, width)
+        self.inplanes, self.planes = width, planes or width
+        self.a, self.b = conv(width, width), conv(width, self.planes)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.b(self.a(x))
         return y + x if self.inplanes == self.planes else y
+
+
+class Stages(nn.Module):  # one list of all blocks; what ends a stage is put out, too
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.fc = conv(3, 16), nn.Linear(32, 5)
+        widths = [(16, 16), (16, 16), (16, 32), (32, 32), (32, 32)]
+        self.blocks = nn.ModuleList(Planes(*pair) for pair in widths)
+        for number, block in enumerate(self.blocks):
+            block.starts = number == 2  # type: ignore[assignment]
+
+    def forward(self, x: Tensor) -> Any:
+        x, seen = self.stem(x), []
+        for block in self.blocks:
+            if block.starts:
+                seen.append(x)
+            x = block(x)
+        return [*seen, self.fc(x.mean((2, 3)))]
 
 
 class Scaled(nn.Module):  # a layer whose inputs are scaled by its fan-in, and its holder's number
@@ -716,16 +734,6 @@ class Scaled(nn.Module):  # a layer whose inputs are scaled by its fan-in, and i
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x * self.scale)
-
-
-class Projected(Base):  # multiplies by weights that stand as they are multiplied (GCN, CLIP)
-    def __init__(self) -> None:
-        super().__init__()
-        self.one = nn.Parameter(torch.randn(16, 32) / 4)
-        self.other = nn.Parameter(torch.randn(32, 16) / 6)
-
-    def head(self, x: Tensor) -> Any:
-        return self.fc((x.mean((2, 3)) @ self.one).relu() @ self.other)
 
 
 def parted(x: Tensor) -> Tensor:

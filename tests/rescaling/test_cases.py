@@ -118,7 +118,6 @@ SCALES: dict[str, tuple[Any, ...]] = {
     ),
     "list of tensors": (cases.KeepsGrids,),
     "equal numbers": (cases.of_blocks(cases.Planes),),
-    "weights as multiplied": (cases.Projected,),
     "unsafe parts": (lambda: cases.OnFeatures(cases.parted),),
     "one normed weight": (lambda: cases.one_output(parametrizations.weight_norm), 0.0),
     "one spectral weight": (lambda: cases.one_output(parametrizations.spectral_norm), 0.0),
@@ -208,6 +207,25 @@ def test_no_block_is_taken_out_of_a_sequence_that_is_read_by_position(read: str)
 def test_blocks_whose_outputs_are_the_networks_stay() -> None:
     plan = planned(cases.Cascade())
     assert all(segment.fewest == len(segment.blocks) for segment in plan.segments)
+
+
+def test_an_output_between_two_stages_of_one_list_keeps_no_block() -> None:
+    """It is whatever runs last before it."""
+    plan = planned(cases.Stages())
+    assert [segment.fewest for segment in plan.segments] == [1, 1]
+
+
+def test_widths_that_differ_do_not_become_equal_where_code_compares_them() -> None:
+    network = cases.Base()
+    network.body = nn.Sequential(cases.Planes(16), cases.Planes(16, 32), cases.Planes(32))
+    network.fc = nn.Linear(32, 5)
+    plan = planned(network)
+    for architecture in probes.arbitrary(plan, 3):
+        rescaled = rescale.skeleton(network, plan, architecture).body
+        for name, new in rescaled.named_children():
+            if isinstance(new, cases.Planes):
+                old = network.body.get_submodule(name)
+                assert (old.inplanes == old.planes) is (new.inplanes == new.planes)
 
 
 def test_a_number_that_equals_two_widths_follows_no_cut_of_space() -> None:

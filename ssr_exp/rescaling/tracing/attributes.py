@@ -14,8 +14,8 @@ from torch import nn
 
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.rescaling.tracing.channel_groups import Form, Grouping
-from ssr_exp.rescaling.tracing.labels import FOLLOWS_INPUT, FOLLOWS_OUTPUT, Vector
-from ssr_exp.rescaling.tracing.trace import Need, Trace
+from ssr_exp.rescaling.tracing.labels import FOLLOWS_INPUT, FOLLOWS_OUTPUT, PAIRS, Vector
+from ssr_exp.rescaling.tracing.trace import Call, Need, Trace
 
 NOT_WIDTHS = ("stride", "kernel_size", "padding", "dilation", "output_size")
 
@@ -82,6 +82,7 @@ def _named(
     """Find the integers that say how many channels a module reads or puts out."""
     modules = dict(network.named_modules())
     for call in traced.calls:
+        yield from _equal(vars(modules[call.path]), call, grouping)
         ends = ((FOLLOWS_INPUT, call.in_labels), (FOLLOWS_OUTPUT, call.out_labels))
         for names, vectors in ends:
             labels = vectors[0] if vectors else None
@@ -91,6 +92,23 @@ def _named(
                 value = vars(modules[call.path]).get(name)
                 if _is_integer(value) and value == len(labels):
                     yield (call.path, name), grouping.form(labels)
+
+
+def _equal(
+    values: Mapping[str, Any], call: Call, grouping: Grouping
+) -> Iterator[tuple[Attribute, Form]]:
+    """Find the two integers that say that a module puts out as many channels as it reads."""
+    if not call.in_labels or not call.out_labels:
+        return
+    read, written = call.in_labels[0], call.out_labels[0]
+    if read is None or written is None or not (grouping.fits(read) and grouping.fits(written)):
+        return
+    form = grouping.form(read)
+    for pair in PAIRS if form == grouping.form(written) else ():
+        numbers = [values.get(name) for name in pair]
+        if all(map(_is_integer, numbers)) and numbers == [len(read)] * 2:
+            for name in pair:
+                yield (call.path, name), form
 
 
 def _stored(values: Mapping[str, Any], need: Need) -> Iterator[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 
 from torch import nn
 
-from ssr_exp.rescaling.tracing.trace import Call, Trace
+from ssr_exp.rescaling.tracing.trace import CALLER, Call, Trace
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 PLAIN = (nn.modules.conv._ConvNd, nn.Linear)
@@ -271,7 +271,7 @@ class Finder:
         """Say whether others read what modules of a sequence put out, the last one's left aside."""
         children = self._children(path)
         return not all(
-            self._only_read_in(self.calls[one], (one,), (other,))
+            self._only_read_in(self.calls[one], (one,), (other,), {CALLER})
             for one, other in itertools.pairwise(children)
         )
 
@@ -310,11 +310,13 @@ class Finder:
                     return False
         return True
 
-    def _only_read_in(self, call: Call, previous: Block, block: Block) -> bool:
+    def _only_read_in(
+        self, call: Call, previous: Block, block: Block, except_for: Set[str] = frozenset()
+    ) -> bool:
         return all(
             is_inside(reader, block) or is_inside(reader, previous)
             for tensor in call.writes
-            for reader in self.readers[tensor]
+            for reader in self.readers[tensor] - except_for
         )
 
 

@@ -17,11 +17,18 @@ from torch import Tensor
 
 FIXED = -1
 BATCH = 2  # images in a trace: more than one, so that squeezing cannot remove the dimension
-# Of a pair both stand here: code that compares them would see one follow and not the other.
-FOLLOWS_INPUT = tuple("in_channels in_features in_planes inplanes in_chs dim_in in_dim".split())
+FOLLOWS_INPUT = ("in_channels", "in_features", "in_planes", "inplanes", "in_chs")
 FOLLOWS_OUTPUT = tuple(
-    "out_channels out_features out_planes planes out_chs dim_out out_dim "
-    "num_features num_channels channels dim".split()
+    "out_channels out_features num_features num_channels out_chs channels dim".split()
+)
+# What code compares to choose a shortcut: of equal widths both follow.
+PAIRS = (
+    ("inplanes", "planes"),
+    ("in_planes", "planes"),
+    ("in_planes", "out_planes"),
+    ("dim_in", "dim_out"),
+    ("in_dim", "out_dim"),
+    ("dim", "dim_out"),
 )
 Vector = NDArray[np.int64]
 """The labels along one dimension of an activation or parameter, one for each element."""

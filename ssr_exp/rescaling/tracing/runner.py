@@ -11,7 +11,7 @@ from ssr_exp.rescaling import input_examples, meta, nested
 from ssr_exp.rescaling.inputs import Example, Signature
 from ssr_exp.rescaling.tracing import positions
 from ssr_exp.rescaling.tracing.labels import BATCH
-from ssr_exp.rescaling.tracing.trace import Shapes, Trace
+from ssr_exp.rescaling.tracing.trace import CALLER, Shapes, Trace
 from ssr_exp.rescaling.tracing.tracer import Tracer
 
 
@@ -66,7 +66,7 @@ def _run(tracer: Tracer, network: nn.Module, *, training: bool) -> None:
             "tensor: its forward must return tensors, alone or in lists, dictionaries or objects."
         )
     for tensor in outputs:
-        tracer.trace.readers[id(tensor)].add("")  # whoever called the network
+        tracer.trace.readers[id(tensor)].add(CALLER)
         labels = tracer.labels(tensor).reshape(-1).numpy()
         tracer.trace.ledger.freeze(labels, "the network's output")
     tracer.trace.outputs[training] = nested.shapes(output)

@@ -9,6 +9,8 @@ from ssr_exp.rescaling.inputs import Signature
 from ssr_exp.rescaling.tracing.labels import BATCH, Ledger, Vector
 from ssr_exp.rescaling.tracing.positions import Reads
 
+CALLER = "<caller>"  # no module: who called the network reads what it puts out
+
 
 @dataclass(frozen=True)
 class MatrixProduct:

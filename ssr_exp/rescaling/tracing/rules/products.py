@@ -94,9 +94,7 @@ def deformable(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> N
 def linear(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """Matrix products whose second factor is a weight: `addmm`, `mm`."""
     bias, x, weight = (None, *args) if len(args) == 2 else args[:3]
-    leaf, made = _stored(tracer, weight, is_transposed=True), 0
-    if leaf is None:  # x @ weight, stored as it is multiplied
-        leaf, made = _stored(tracer, weight), 1
+    leaf = _stored(tracer, weight, is_transposed=True)
     channels = along(_named_anew(tracer, x), 1)
     positions, (k, n) = out.shape[0], weight.shape
     if leaf is not None and varying(tracer.labels(x)) == [0]:
@@ -105,7 +103,7 @@ def linear(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         _fixed_product(tracer, positions, n, k, 1, 1)
         return unknown(tracer, func, args, kwargs, out)
     labels = _product(tracer, channels, n, 1, 1, positions // tracer.images)
-    _claim(tracer, leaf, labels, channels, narrow=False, out=made)
+    _claim(tracer, leaf, labels, channels, narrow=False)
     tracer.label(out, spread(labels, out.shape, 1))
     if bias is not None:
         fit(tracer, bias, labels)

@@ -253,10 +253,10 @@ def pad(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     labels = tracer.labels(x)
     padded = {x.ndim - 1 - k // 2 for k, amount in enumerate(padding) if amount}
     channels, stored = varying(labels), vars(tracer.modules[tracer.path])
-    if padded & set(channels[1:]) and channels[0] not in {0, *padded}:  # as after a pixel shuffle
-        first = channels_of(labels, channels[0], tracer.ledger)
+    if channels == [1, 2, 3] and x.ndim == 4 and padded <= {2, 3}:  # as after a pixel shuffle
+        first = channels_of(labels, 1, tracer.ledger)
         assert first is not None
-        tracer.label(out, spread(first, out.shape, channels[0]))
+        tracer.label(out, spread(first, out.shape, 1))
         return
     pads_to_fit = channels and out.shape[channels[0]] in map(stored.get, FOLLOWS_OUTPUT)
     if padded & set(channels) and not pads_to_fit:
@@ -264,6 +264,8 @@ def pad(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     elif padded & set(channels) and len(channels) == 1:
         fresh = tracer.ledger.produce(out.shape[channels[0]], tracer.path)
         tracer.label(out, spread(fresh, out.shape, channels[0]))
+    elif padded & set(channels):
+        unknown(tracer, func, args, kwargs, out)
     else:  # along which they are all alike
         for dim in padded:
             labels = labels.narrow(dim, 0, 1)
