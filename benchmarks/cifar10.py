@@ -1,7 +1,7 @@
-"""`python -m benchmarks.cifar10`: the tables of results/cifar10.md again, from committed records.
+"""`python -m benchmarks.cifar10`: results/cifar10.md and README's table, from committed records.
 
 `--keep RUNS` first takes over what the studies there have recorded since, without weights. All that
-stands between the marks of the page is written anew, the rest by hand.
+stands between the marks of a page is written anew, the rest by hand.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE, Store
 
-RUNS, PAGE = RESULTS / "cifar10" / "runs", RESULTS / "cifar10.md"
+RUNS, PAGE, README = figures.CIFAR10, RESULTS / "cifar10.md", RESULTS.parent / "README.md"
 BEGIN, END = "<!-- begin: python -m benchmarks.cifar10 -->", "<!-- end -->"
 DRAWS = 2000  # random searches that are drawn
 
@@ -38,8 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.keep is not None:
         figures.keep(options.keep, options.runs)
-    options.page.write_text(replaced(options.page.read_text(), tables(Store(options.runs))))
-    print(options.page)
+    store = Store(options.runs)
+    made = {options.page: tables(store)} | (
+        {README: headline(store)} if options.page == PAGE else {}
+    )
+    for page, text in made.items():
+        page.write_text(replaced(page.read_text(), text))
+        print(page)
 
 
 def replaced(text: str, made: str) -> str:
@@ -51,19 +56,51 @@ def replaced(text: str, made: str) -> str:
 
 def tables(store: Store) -> str:
     """Write what the records say of each study, as Markdown."""
-    by_study = {name: store.records(name) for name in sorted(store.records_by_study())}
-    beside = search_results.finalist_studies(store, by_study)
-    finals = {
-        name: [r for each in beside.get(name, ()) for r in by_study[each]] for name in by_study
-    }
-    others = {each for names in beside.values() for each in names}
-    early = [r for records in by_study.values() for r in records if r.test_score is not None]
+    searched = _searched(store)
+    every = [r for records, finals in searched.values() for r in (*records, *finals)]
+    early = [r for r in every if r.test_score is not None]
     parts = [
-        "\n".join(_study(store, name, records, finals[name], early))
-        for name, records in by_study.items()
-        if name not in others
+        "\n".join(_study(store, name, records, finals, early))
+        for name, (records, finals) in searched.items()
     ]
     return "\n".join(parts)
+
+
+def headline(store: Store) -> str:
+    """Write what was tested in the first study that is complete, for people in a hurry."""
+    searched = _searched(store)
+    name = next(name for name in searched if _compared(store, name))
+    records, finals = searched[name]
+    rows = _rows(store, name)
+    hours = sum(record.wall_s for record in (*records, *finals)) / 3600
+    lines = [
+        "| | network | parameters | of baseline | test acc % (3 seeds) | drop |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        lost = rows[0]["test_score_mean"] - row["test_score_mean"]
+        drop = "" if row is rows[0] else f"{lost:.2f}"
+        lines.append(
+            f"| {row['role']} | {row['network']} | {row['params']:,} | "
+            f"{row['params'] / rows[0]['params']:.1%} | {_score(row)} | {drop} |"
+        )
+    took = (
+        f"{len(records)} trainings of the search and {len(finals)} last ones, "
+        f"{records[0].epochs} epochs each, took {hours:.0f} hours of one CPU core."
+    )
+    return "\n".join([*lines, "", took, ""])
+
+
+def _searched(store: Store) -> dict[str, tuple[list[Record], list[Record]]]:
+    """List the records of each study with those of its finalists."""
+    by_study = {name: store.records(name) for name in sorted(store.records_by_study())}
+    beside = search_results.finalist_studies(store, by_study)
+    others = {each for names in beside.values() for each in names}
+    return {
+        name: (records, [r for each in beside.get(name, ()) for r in by_study[each]])
+        for name, records in by_study.items()
+        if name not in others
+    }
 
 
 def _study(
@@ -112,9 +149,22 @@ def _begun(one: Record, tested: Sequence[Record]) -> Iterator[str]:
 
 
 def _compared(store: Store, name: str) -> list[str]:
-    path = store.study_folder(name) / BEST_FOLDER / METRICS_FILE
-    rows = json.loads(path.read_text()).get("results", []) if path.exists() else []
+    rows = _rows(store, name)
     return [*_results(rows)] if rows else []
+
+
+def _rows(store: Store, name: str) -> list[dict[str, Any]]:
+    """Read what was tested; nothing of a last comparison that is not complete."""
+    path = store.study_folder(name) / BEST_FOLDER / METRICS_FILE
+    rows: list[dict[str, Any]] = []
+    if path.exists():
+        rows = json.loads(path.read_text()).get("results", [])
+    return rows
+
+
+def _score(row: dict[str, Any]) -> str:
+    spread = row["test_score_std"]
+    return f"{row['test_score_mean']:.2f}" + ("" if spread is None else f" +- {spread:.2f}")
 
 
 def _results(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -124,12 +174,10 @@ def _results(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|---|"
     for row in rows:
         shares = " | ".join(_share(row, full, axis) for axis in ("params", "macs", "gemms"))
-        std = row["test_score_std"]
-        spread = "" if std is None else f" +- {std:.2f}"
         lost = row["test_score_mean"] - full["test_score_mean"]
         yield (
             f"| {row['role']} | {row['model']} {row['network']} | {shares} | "
-            f"{row['test_score_mean']:.2f}{spread} | {len(row['seeds'])} | {lost:+.2f} |"
+            f"{_score(row)} | {len(row['seeds'])} | {lost:+.2f} |"
         )
     yield ""
 

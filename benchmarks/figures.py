@@ -1,7 +1,8 @@
 """`make figures`: draw the README's pictures from committed results, as the page shows them.
 
-They are screenshots of pages of `results/demo` (what `make demo` left, without weights) and of
-`results/search/table.csv`. `python -m benchmarks.figures --keep runs/demo` renews the former.
+They are screenshots of pages of `results/cifar10/runs`, of `results/demo` (what `make demo` left,
+without weights) and of `results/search/table.csv`; `python -m benchmarks.cifar10 --keep RUNS` and
+`python -m benchmarks.figures --keep runs/demo` renew the former two.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from ssr_exp.report import page
 from ssr_exp.rescaling import planning, sets
 from ssr_exp.rescaling.resnet import CifarResNet
 from ssr_exp.runs import predictions
-from ssr_exp.runs.store import Store
+from ssr_exp.runs.store import EXPORTS, Store
 from ssr_exp.search import refit, space
 
 RESULTS = Path(__file__).parents[1] / "results"
-DEMO, FIGURES = RESULTS / "demo", RESULTS / "figures"
+CIFAR10, DEMO, FIGURES = RESULTS / "cifar10/runs", RESULTS / "demo", RESULTS / "figures"
 KEPT = ("record.json", "study.json", "network.json", "metrics.json", "predictions.json")
 SETS = ("sentinel_all", "uniform_width", "uniform_depth")  # of the table; the others are random
 STEPS = 4  # of the table's lattice
@@ -38,7 +39,7 @@ class Picture:
 
     Args:
         name: of its file.
-        source: whose page, `demo` or `table`.
+        source: whose page, `cifar10`, `demo` or `table`.
         view: which of its tabs.
         width: of the window, in pixels.
         height: likewise; None: of the whole page.
@@ -54,6 +55,7 @@ class Picture:
 
 
 PICTURES = (
+    Picture("cifar10", "cifar10", "trade", height=1430),
     Picture("trade-offs", "demo", "trade", height=1430),
     Picture("surrogate", "demo", "surrogate"),
     Picture("phone", "demo", "trade", 390, 1720, dark=True),
@@ -77,8 +79,9 @@ def keep(runs: Path, to: Path) -> None:
     """Copy what a page is made of, without weights and logs."""
     shutil.rmtree(to, ignore_errors=True)
     for path in sorted(runs.glob("*/**/*.json")):
-        hidden = any(part.startswith(".") for part in path.relative_to(runs).parts)
-        if not hidden and (path.name in KEPT or path.name.startswith("round")):
+        parts = path.relative_to(runs).parts
+        left_out = EXPORTS in parts or any(part.startswith(".") for part in parts)
+        if not left_out and (path.name in KEPT or path.name.startswith("round")):
             target = to / path.relative_to(runs)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
@@ -88,10 +91,11 @@ def draw(to: Path) -> list[Path]:
     """Draw all pictures; returns their files."""
     to.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, browser.started() as chromium:
-        demo, table = Path(folder, "demo.html"), Store(Path(folder, "table"))
-        page.write(Store(DEMO), to=demo)
+        table = Store(Path(folder, "table"))
         fill_from_table(table)
-        written = {"demo": demo, "table": page.write(table)}
+        written = {"table": page.write(table)}
+        for name, runs in {"cifar10": CIFAR10, "demo": DEMO}.items():
+            written[name] = page.write(Store(runs), to=Path(folder, f"{name}.html"))
         return [drawn(chromium, written[p.source], p, to) for p in PICTURES]
 
 

@@ -11,8 +11,10 @@ from ssr_exp.runs.store import Store
 
 
 def test_the_committed_tables_are_those_of_the_committed_records() -> None:
-    text = cifar10.PAGE.read_text()
-    assert cifar10.replaced(text, cifar10.tables(Store(cifar10.RUNS))) == text
+    store = Store(cifar10.RUNS)
+    for page, made in ((cifar10.PAGE, cifar10.tables), (cifar10.README, cifar10.headline)):
+        text = page.read_text()
+        assert cifar10.replaced(text, made(store)) == text
 
 
 def test_a_whole_study_has_all_tables_and_the_text_around_them_stays(
