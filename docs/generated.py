@@ -29,6 +29,7 @@ COPIED = {  # texts that stand beside what they are about
     "results/reliability.md": "results/reliability.md",
     "results/scbp-resnet18-digits.md": "results/scbp-resnet18-digits.md",
     "results/zoo.md": "results/zoo.md",
+    "results/cifar10.md": "results/cifar10.md",
     "CHANGELOG.md": "changelog.md",
     "SECURITY.md": "security.md",
 }
