@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 import ssr_exp
-from ssr_exp import messages, signals, streams
+from ssr_exp import command_options, messages, signals, streams
 
 HYDRA = {
     "train": "train rescaled versions of a network, each once, and print their trade-offs",
@@ -63,6 +63,8 @@ def main(command: str | None = None) -> int:
 def _own(command: str, words: list[str]) -> int:
     """Carry out a command that has nothing to compose."""
     with signals.at_once():
+        if command in ("anatomy", "latency"):  # --help and slips, before PyTorch is imported
+            getattr(command_options, command)().parse_args(words)
         carry_out = _imported(command)
         if command == "anatomy":  # it writes nothing; the others end Ctrl-C in their own order
             return carry_out(words)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ssr_exp import __main__ as console
-from ssr_exp import __version__, messages
+from ssr_exp import __version__, command_options, messages
 from tests.conftest import ROOT
 
 SCRIPT = Path(sys.executable).with_name("ssr")
@@ -29,6 +29,27 @@ def test_help_lists_every_command_and_imports_nothing_heavy(tmp_path: Path) -> N
     run = [sys.executable, "-c", code]
     imported = subprocess.run(run, capture_output=True, text=True, check=True).stdout
     assert not {"hydra", "torch", "rich", "numpy"} & {*imported.splitlines()[-1].split()}
+
+
+@pytest.mark.parametrize("words", ["latency --help", "anatomy --help", "anatomy resnet20 --sise 3"])
+def test_help_and_slips_of_a_command_without_hydra_wait_for_no_torch(words: str) -> None:
+    code = (
+        "import sys\nfrom ssr_exp.__main__ import main\n"
+        f"sys.argv[1:] = {words.split()}\n"
+        "try: main()\nfinally: assert 'torch' not in sys.modules"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "AssertionError" not in ended.stderr
+    assert ended.returncode == (0 if "--help" in words else 2), ended.stderr
+
+
+def test_what_help_names_is_what_there_is() -> None:
+    from ssr_exp.edge.latency import runtimes
+    from ssr_exp.rescaling import seeds, segmentations
+
+    assert seeds.names() == command_options.SEEDS
+    assert list(segmentations.KINDS) == command_options.KINDS
+    assert tuple(command_options.RUNTIMES) == runtimes.NAMES
 
 
 def test_a_typo_is_answered_by_the_nearest_command(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssr_exp import messages, streams, terminal
+from ssr_exp import command_options, messages, streams, terminal
 from ssr_exp.config import LatencyConf, PathsConf, Source
 from ssr_exp.edge import measured_networks
 from ssr_exp.edge.latency import comparison, runtimes, stopwatch, table
@@ -35,7 +35,7 @@ Measured = dict[Setting, dict[str, Latency]]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure the networks that the command line names."""
-    options = _parser().parse_args(argv)
+    options = command_options.latency().parse_args(argv)
     logging.basicConfig(handlers=[messages.screen()], level=logging.INFO)
     try:
         _check(options)
@@ -195,38 +195,6 @@ def _fit(options: argparse.Namespace, study: MeasuredStudy) -> None:
             "search", "latency=file", f"latency.file={options.out}", "cap.latency_ms=50%"
         )
     )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="ssr latency",
-        description="Measure latency on this machine, all networks and runtimes in turn.",
-    )
-    what = (
-        f"a study's folder, paths.runs/<study>, or its name below {RUNS}/; or a model: "
-        f"{arguments.MODELS}"
-    )
-    parser.add_argument("what", help=what)
-    usual, add = LatencyConf(), parser.add_argument
-    names, noisy = ", ".join(runtimes.NAMES), stopwatch.NOISY
-    add("--runtime", nargs="+", default=["eager"], metavar="NAME", help=f"{names} (eager)")
-    add("--network", nargs="+", metavar="CODE", help="these, trained or not")
-    add("--batch", type=int, nargs="+", default=[1], help="images at once (1)")
-    add("--threads", type=int, default=1, help="threads of the runtime (1)")
-    add("--repeats", type=int, default=30, help="turns of each network (30)")
-    noise = f"noise that is allowed: quartiles' distance over the median ({noisy:g})"
-    add("--spread", type=float, default=noisy, help=noise)
-    write = "put latencies into the records; latency_ms is that of the first runtime"
-    add("--write", action="store_true", help=write)
-    add("--markdown", action="store_true", help="print the table for a file")
-    fit = f"measure N networks of the lattice and fit a latency model ({usual.networks})"
-    add("--fit", type=int, nargs="?", const=usual.networks, metavar="N", help=fit)
-    held_out = f"further networks, that check the model ({usual.held_out})"
-    add("--held-out", type=int, default=usual.held_out, help=held_out)
-    add("--out", type=Path, metavar="FILE", help="where --fit puts its table")
-    add("--trust", action="store_true", help="call the function that makes the seed network")
-    arguments.add_network(parser.add_argument_group("of a model"))
-    return parser
 
 
 if __name__ == "__main__":

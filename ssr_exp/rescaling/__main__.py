@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
@@ -10,7 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from ssr_exp import streams
+from ssr_exp import command_options, streams
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import arguments, cost, lattice, planning, seeds
 from ssr_exp.rescaling.lattice import Lattice
@@ -21,13 +20,7 @@ REASONS = 12  # that are printed
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the anatomy of the network that the command line names."""
-    parser = argparse.ArgumentParser(
-        prog="ssr anatomy",
-        description="Print a network's segments, exact costs and lattice size; nothing is trained.",
-    )
-    parser.add_argument("model", help=arguments.MODELS)
-    arguments.add_network(parser)
-    options = parser.parse_args(argv)
+    options = command_options.anatomy().parse_args(argv)
     try:
         conf = arguments.model(options.model, options)
         _, plan = planning.seed_and_plan(

@@ -10,60 +10,10 @@ import torch
 from ssr_exp import user_code
 from ssr_exp.config import ModelConf, SegmentConf, Shortcut, Source, Stem
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import seeds, segmentations
+from ssr_exp.rescaling import seeds
 from ssr_exp.rescaling.inputs import Example, Inputs
 
 SHAPE = re.compile(r"[1-9]\d{0,6}(x[1-9]\d{0,6}){0,7}", re.IGNORECASE)
-
-MODELS = f"{', '.join(seeds.names())}, torchvision/NAME, timm/NAME, or your own as my_package.MyNet"
-
-
-def add_network(parser: argparse._ActionsContainer) -> None:
-    """Let a parser read how a network meets its images, and how it is split."""
-    parser.add_argument(
-        "--size", type=int, help="image side in pixels (32; torchvision/, timm/, your own: 224)"
-    )
-    parser.add_argument("--channels", type=int, help="image channels (3)")
-    parser.add_argument(
-        "--shape",
-        action="append",
-        metavar="CxHxW",
-        help="of one input without the batch, instead of --size and --channels: 3x64x96, 1x16000; "
-        "once for each input of your own network",
-    )
-    parser.add_argument(
-        "--example",
-        metavar="FUNCTION",
-        help="for all other inputs of your own network: my_package.function, which returns a batch "
-        "of them: a tensor, tuple, dictionary or ssr_exp.Inputs",
-    )
-    parser.add_argument(
-        "--classes",
-        type=int,
-        help="classes (10; torchvision/ and timm/ at 224 pixels: 1000; your own: as it is made)",
-    )
-    stems, shortcuts = ([one.value for one in kind] for kind in (Stem, Shortcut))
-    meets = "how a network made for large images meets small ones (auto)"
-    parser.add_argument("--stem", choices=stems, default=Stem.auto.value, help=meets)
-    parser.add_argument("--shortcut", choices=shortcuts, default="A", help="of CIFAR ResNets (A)")
-    kinds = ", ".join(segmentations.KINDS)
-    parser.add_argument("--segment", default="stage", metavar="KIND", help=f"{kinds} (stage)")
-    parser.add_argument(
-        "--patterns", nargs="*", default=[], help="for manual: modules' names, one a segment: a.*"
-    )
-    parser.add_argument(
-        "--depth", action="store_true", help="for channels: stages keep fewer of their blocks, too"
-    )
-    parser.add_argument(
-        "--at-most", type=int, metavar="N", help="segments: the most alike ones are merged"
-    )
-    parser.add_argument(
-        "--multiple", type=int, help="round channels to it (4 for CIFAR ResNets and U-Nets, 8)"
-    )
-    parser.add_argument("--width-steps", type=int, default=8, help="lattice widths are k/N (8)")
-    parser.add_argument("--frozen", nargs="*", default=[], help="segments that stay as they are")
-
-    parser.set_defaults(inputs=None, assumes_size=False)
 
 
 def model(name: str, options: argparse.Namespace) -> ModelConf:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from ssr_exp import command_options
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import __main__ as anatomy
 from ssr_exp.rescaling import arguments
@@ -133,7 +134,7 @@ def test_bad_input_is_one_sentence_on_stderr(capsys: Capsys, options: str, said:
 @pytest.mark.parametrize("option", ["size", "classes", "channels"])
 def test_sizes_below_one_are_refused(option: str) -> None:
     parser = argparse.ArgumentParser()
-    arguments.add_network(parser)
+    command_options.add_network(parser)
     with pytest.raises(SsrError, match=f"--{option} is -1; it must be 1 or more"):
         arguments.model("resnet8", parser.parse_args([f"--{option}", "-1"]))
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from ssr_exp import command_options
 from ssr_exp.config import ExportConfig
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.edge.export import formats, output_kinds, verification
@@ -191,6 +192,6 @@ def latencies(work: Work, files: Sequence[ExportedFile]) -> dict[str, Latency]:
         load = formats.find(one.format).load
         runners[one.file] = partial(load(work.folder / one.file, threads=request.threads), taken)
     measured = stopwatch.interleaved(runners, repeats=request.repeats)
-    if max(latency.spread for latency in measured.values()) > stopwatch.NOISY:
+    if max(latency.spread for latency in measured.values()) > command_options.NOISY:
         log.warning("this machine is noisy: see the quartiles before you believe a latency")
     return measured

@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 Name = TypeVar("Name")
 
 ATTEMPTS = 3  # at a quiet machine
-NOISY = 0.3  # spread from which a latency says more of the machine than of the network
 
 
 @dataclass(frozen=True)
