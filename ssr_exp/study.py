@@ -418,7 +418,7 @@ class Study:
         """
         request = self._telling.request(code, seed, ENQUEUED)
         if ranks.rank() == 0 and self._asking.is_done(request):
-            log.warning("%s (seed %d) is done already", request.network, request.seed)
+            log.info("%s (seed %d) is done already", request.network, request.seed)
         elif ranks.rank() == 0:
             self._asking.queue.add(request.network, request.seed)
             if not self._asking.store.is_claimed(folder := self._asking.folder(request)):

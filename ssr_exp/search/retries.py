@@ -88,17 +88,17 @@ class Retries:
         before = {*answer.good_enough(self.belief)}
         drops = {a: d for a, d in decided.drops.items() if a in tried or self.is_tested(a)}
         prices = dict(zip(seen.networks, seen.state.log_costs.tolist(), strict=False))
+        cheaper = {a for a in seen.networks if prices[a] < prices[decided.network]}
         since = [
             a
             for a in answer.good_enough(seen)
-            if a in self.belief.history.networks and a not in before
-            if a not in (*drops, *tried) and prices[a] < prices[decided.network]
+            if a in self.belief.history.networks and a in cheaper and a not in (*drops, *tried)
             if seen.promises[a].probability >= self.belief.confidence
         ]
         if not (since := refuted.left(seen, drops, since)):
             return None
         one, code = since[0], seen.history.space.code
-        retry = len({*tried, *(a for a in drops if a not in before)}) - first + 1
+        retry = len({*tried, *(a for a in drops if a not in before or a in cheaper)}) - first + 1
         if retry > self.limit:
             then = f"finalists.retries={self.limit} allows no further test"
         elif self.affordable(retry * self.seeds) < retry * self.seeds:

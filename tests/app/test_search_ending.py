@@ -122,6 +122,17 @@ def test_an_answer_that_keeps_the_promise_is_all_that_is_tested(make: Make) -> N
     assert [row["role"] for row in metrics["results"]] == ["baseline", "answer"]
 
 
+def test_a_cheaper_network_that_was_passed_over_is_tested_once_it_is_promised(make: Make) -> None:
+    """A likelier one came before it, where the first lost too much."""
+    _, ending, (cheapest, second, third, *_) = make()
+    choice = retries.Retries(ending.belief, 2, 1, lambda count: count)
+    decided: Any = SimpleNamespace(network=second, drops={})
+    assert choice.next_cheaper(ending.belief, decided, [second], first=1) == cheapest
+    decided.drops = {cheapest: 9.0, second: 0.0, third: 0.0}
+    for tried in ([second, cheapest], [second, third, cheapest]):
+        assert choice.next_cheaper(ending.belief, decided, tried, first=1) is None
+
+
 @pytest.mark.parametrize("is_same", [True, False])
 def test_a_sibling_that_is_the_network_of_another_arm_is_trained_once(
     make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_same: bool
