@@ -386,6 +386,24 @@ with Store({str(store.root)!r}).claim(Path({str(folder)!r}), wait=False):
     process.communicate()
 
 
+def test_what_is_waited_for_is_said_once_and_not_for_ever(
+    store: Store, folder: Path, holder: subprocess.Popen[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    said = f"waiting for another process ({folder})"
+    with (
+        caplog.at_level(logging.INFO),
+        pytest.raises(Busy),
+        store.claim_saying(folder, "waiting for another process", patience_s=0.2),
+    ):
+        pass
+    assert [record.getMessage() for record in caplog.records].count(said) == 1
+    holder.kill()
+    holder.wait()
+    with store.claim_saying(folder, "nobody is in the way"):
+        assert store.is_claimed(folder)
+    assert "nobody is in the way" not in caplog.text
+
+
 def test_a_second_process_is_refused_at_once(
     store: Store, folder: Path, holder: subprocess.Popen[str]
 ) -> None:
