@@ -126,9 +126,9 @@ def test_a_cheaper_network_that_was_passed_over_is_tested_once_it_is_promised(ma
     """A likelier one came before it, where the first lost too much."""
     _, ending, (cheapest, second, third, *_) = make()
     choice = retries.Retries(ending.belief, 2, 1, lambda count: count)
-    decided: Any = SimpleNamespace(network=second, drops={})
+    decided = decision.Decision(second, 0.0, is_kept=True, verdict=None, drops={second: 0.0})
     assert choice.next_cheaper(ending.belief, decided, [second], first=1) == cheapest
-    decided.drops = {cheapest: 9.0, second: 0.0, third: 0.0}
+    decided = replace(decided, drops={cheapest: 9.0, second: 0.0, third: 0.0})
     for tried in ([second, cheapest], [second, third, cheapest]):
         assert choice.next_cheaper(ending.belief, decided, tried, first=1) is None
 
