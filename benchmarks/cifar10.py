@@ -21,7 +21,7 @@ from benchmarks.figures import RESULTS
 from ssr_exp.report import search_results
 from ssr_exp.runs import predictions
 from ssr_exp.runs.predictions import Predictions
-from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.record import Kind, Record, Status
 from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE, Store
 
 RUNS, PAGE, README = figures.CIFAR10, RESULTS / "cifar10.md", RESULTS.parent / "README.md"
@@ -58,7 +58,7 @@ def tables(store: Store) -> str:
     """Write what the records say of each study, as Markdown."""
     searched = _searched(store)
     every = [r for records, finals in searched.values() for r in (*records, *finals)]
-    early = [r for r in every if r.test_score is not None]
+    early = [r for r in every if r.kind is Kind.finalist and r.test_score is not None]
     parts = [
         "\n".join(_study(store, name, records, finals, early))
         for name, (records, finals) in searched.items()
@@ -113,8 +113,14 @@ def _study(
     found = [r for r in records if r.status is Status.finished and r.score is not None]
     if not found:
         return
-    yield f"## {found[0].model}, {found[0].epochs} epochs (`{name}`)\n"
+    is_derived = any(r.kind is Kind.scbp for r in found)
+    of = "SCBP of " if is_derived else ""
+    yield f"## {of}{found[0].model}, {found[0].epochs} epochs (`{name}`)\n"
     yield f"{_took([*records, *finals])}\n"
+    if is_derived:
+        yield from _derived(found)
+        yield from cifar10_claims.scbp_table(found)
+        return
     yield from _compared(store, name) or _begun(found[0], early)
     yield from _trained(found)
     told = predictions.latest(store, name)
@@ -179,6 +185,30 @@ def _results(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
             f"| {row['role']} | {row['model']} {row['network']} | {shares} | "
             f"{_score(row)} | {len(row['seeds'])} | {lost:+.2f} |"
         )
+    yield ""
+
+
+def _derived(records: Sequence[Record]) -> Iterator[str]:
+    """List the networks of an SCBP study, the seed first, with what was measured of them."""
+    settings = sorted({setting for r in records for setting in r.latencies or {}})
+    heads = "network, parameters, MACs, GeMMs, val acc %, test acc %".split(", ")
+    heads += [f"ms, {setting}" for setting in settings]
+    yield f"| {' | '.join(heads)} |"
+    yield f"|{'---|' * len(heads)}"
+    ordered = sorted(records, key=lambda r: -r.params)
+    for r in ordered:
+        cells = [
+            r.network,
+            f"{r.params:,} ({r.params / r.baseline_params:.1%})",
+            f"{r.macs / r.baseline_macs:.1%}",
+            f"{r.gemms}",
+            f"{r.score:.2f}",
+            "" if r.test_score is None else f"{r.test_score:.2f}",
+        ]
+        for setting in settings:
+            ms, full = ((one.latencies or {}).get(setting) for one in (r, ordered[0]))
+            cells.append(f"{ms:.3f} ({ms / full:.0%})" if ms and full else "")
+        yield f"| {' | '.join(cells)} |"
     yield ""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from benchmarks.cifar10_claims import Claim, claims
+from benchmarks.cifar10_claims import Claim, claims, scbp_claims
 from ssr_exp.runs.record import FINALIST, Record
 from tests.conftest import MakeRecord
 
@@ -77,3 +77,24 @@ def test_latencies_are_compared_in_each_setting_that_measured_both(trained: Make
     assert [(held, text.partition(":")[0]) for held, text in found] == [
         ("yes", "3.0 times (onnxruntime)")
     ]
+
+
+@pytest.mark.parametrize(
+    ("ms", "held", "text"),
+    [
+        (None, "not tried", "1 of 1 have at most half of the parameters; latency was not measured"),
+        (0.3, "yes", "1 of 1 have at most half of the parameters, 1 of them at most 80 %"),
+        (0.39, "no", "1 of 1 have at most half of the parameters, 0 of them at most 80 %"),
+    ],
+)
+def test_derived_models_are_held_against_their_seed(
+    trained: Make, ms: float | None, held: str, text: str
+) -> None:
+    def latencies(value: float | None) -> dict[str, float] | None:
+        return None if ms is None or value is None else {"a runtime": value}
+
+    seed = trained("d1-1_w16-32", WHOLE, 86.0, latencies=latencies(0.4), origin="scbp")
+    assert said(scbp_claims([seed]), "derived")[0][0] == "not tried"
+    small = trained("d1-1_w8-16", WHOLE // 2, 85.0, latencies=latencies(ms), origin="scbp")
+    ((found, why),) = said(scbp_claims([seed, small]), "derived")
+    assert found == held and why.startswith(text)
