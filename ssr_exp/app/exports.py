@@ -27,7 +27,7 @@ from ssr_exp.edge.export.formats.flat import FlatNetwork
 from ssr_exp.edge.export.verification import DrawnSamples, Measure, Part, Samples
 from ssr_exp.edge.selection import Selection
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling.inputs import one_tensor
+from ssr_exp.rescaling.inputs import of_shape, one_tensor
 from ssr_exp.runs import verdict
 from ssr_exp.runs.store import EXPORTS, LAST_CHECKPOINT, Store, module_weights
 from ssr_exp.tasks.supervised import VAL, Supervised
@@ -179,9 +179,20 @@ def _own_inputs(
     if task.name is TaskKind.module:
         log.info("files are scored by the validation of %s, in the network's place", task.target)
     inputs = validation.inputs(conf.calibration)
+    if inputs is None or validation.puts_out == "several":
+        drawn = FlatNetwork(chosen.network, of_shape(about.input_shape, chosen.network))
+        log.info(
+            "files are compared by outputs alone, on drawn inputs, not scored: %s",
+            f"validation calls parts of {about.weights_of} alone"
+            if inputs is None
+            else f"{about.weights_of} puts out {', '.join(drawn.names)}",
+        )
+        return [DrawnSamples(drawn)]
     lost = validation.lost()
-    if not validation.is_tensor:
+    if validation.puts_out == "out":
         why = f"a file puts out one tensor, and validation reads more of {about.weights_of}"
+    elif not validation.logs_score:
+        why = f"validation logs no {chosen.record.scored_by.key} without task.trainer.callbacks"
     elif lost:
         why = f"the run's {LAST_CHECKPOINT}, which holds {lost}, is gone"
     else:

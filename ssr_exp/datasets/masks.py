@@ -7,33 +7,28 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from ssr_exp.config import DatasetConf
-from ssr_exp.datasets import mask_folder, preprocessing
+from ssr_exp.datasets import mask_files, mask_folder
 from ssr_exp.datasets.image_folder.cache import cached
 from ssr_exp.datasets.image_folder.decoding import Decoded, decode
 from ssr_exp.datasets.image_folder.parts import ALL
 from ssr_exp.datasets.images import IGNORED, Images, Indices, Pool, Target
+from ssr_exp.datasets.mask_files import PADDED
 from ssr_exp.datasets.mask_folder import MASKS, MaskListing, named
-from ssr_exp.datasets.preprocessing import FORMATS, MOST_PIXELS, Preprocessing
+from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.datasets.reading import ImageOrigin
 from ssr_exp.datasets.split import drawn
 from ssr_exp.errors import SsrError
 
 TEST_SHARE, TEST_SEED = 0.1, 0  # of a folder that does not say what is test
 MOST_CLASSES = 255
-PADDED = -1  # in a decoded mask: what lies beside the image
 MAX_THREADS = 8
-ALPHA = {"RGBA": 3, "LA": 1, "PA": 1}  # modes with transparency, and its channel
-SIDEWAYS = (5, 6, 7, 8)  # EXIF's turns that swap height and width
-ORIENTATION = 0x0112
 
 Values = NDArray[np.int16]
 
@@ -72,19 +67,6 @@ def pool(conf: DatasetConf, data_dir: Path, asked: Preprocessing, ignored: int |
     return Pool(images, digest, train, val, test, how, hashes, origin)
 
 
-def fitted(mask: NDArray[Any], how: Preprocessing, *, beside: int) -> NDArray[Any]:
-    """Bring a mask, whole numbers `h x w`, to a size as its image is, without mixing classes.
-
-    Args:
-        mask: of any size.
-        how: the fit and size of the image.
-        beside: what is put beside a padded one.
-    """
-    image, nearest = Image.fromarray(mask.astype(np.int32)), Image.Resampling.NEAREST
-    after = preprocessing.fitted(image, how.size, how, nearest, beside)
-    return np.asarray(after).astype(mask.dtype)
-
-
 def _decoded(root: Path, listing: MaskListing, asked: Preprocessing) -> Decoded:
     decoded = decode(root, listing.images, asked)
     how = decoded.preprocessing
@@ -94,12 +76,7 @@ def _decoded(root: Path, listing: MaskListing, asked: Preprocessing) -> Decoded:
     def fill(i: int) -> None:
         image, path = (root / name for name in (listing.images[i], listing.masks[i]))
         try:
-            mask, size = _read(path), _size(image)
-            if mask.shape != size:
-                (h, w), (height, width) = mask.shape, size
-                raise ValueError(f"{w} x {h} pixels, and its image has {width} x {height}")
-            is_fitted = mask.shape == how.size and how.crop_share == 1
-            masks[i] = mask if is_fitted else fitted(mask, how, beside=PADDED)
+            masks[i] = mask_files.fitted_numbers(path, image, how)
         except Exception as error:  # of a damaged file, Pillow may raise anything
             failures[i] = " ".join((str(error) or type(error).__name__).split())
 
@@ -117,37 +94,6 @@ def _check(failures: dict[int, str], listing: MaskListing, root: Path) -> None:
             f"grey or palette PNG of its image's size, whose pixels are numbers of classes "
             f"({named(words)})"
         )
-
-
-def _read(path: Path) -> Values:
-    """Read the class of each pixel, `h x w`: grey values, places in a palette, 16 bits."""
-    with Image.open(path, formats=FORMATS) as image:
-        if image.width * image.height > MOST_PIXELS:
-            raise ValueError(f"it says that it has {image.width} x {image.height} pixels")
-        if image.format == "JPEG":
-            raise ValueError("it is a JPEG, which changes numbers")
-        ImageOps.exif_transpose(image, in_place=True)
-        mode, values = image.mode, np.asarray(image)
-        if mode == "F":
-            raise ValueError("it holds floating-point numbers")
-        if mode in ALPHA:
-            if (values[..., ALPHA[mode]] != 255).any():
-                raise ValueError("it is transparent in places")
-            values = values[..., : ALPHA[mode]]
-    if values.ndim == 3:
-        if (values != values[..., :1]).any():
-            raise ValueError("it holds colours (RGB), and no numbers of classes")
-        values = values[..., 0]
-    if values.min() < 0 or values.max() > np.iinfo(np.int16).max:
-        raise ValueError(f"it holds {values.min()} to {values.max()}")
-    return values.astype(np.int16)
-
-
-def _size(path: Path) -> tuple[int, int]:
-    """Read height and width of an image, turned as EXIF says."""
-    with Image.open(path, formats=FORMATS) as image:
-        w, h = image.size
-        return (w, h) if image.getexif().get(ORIENTATION) in SIDEWAYS else (h, w)
 
 
 def _classes(

@@ -6,7 +6,10 @@ NumPy alone, and Python 3.9, and imports nothing of this project.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +20,7 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MOST_PIXELS = 89_478_485  # of one image, where Pillow starts to warn: 256 MiB of RGB
 GREY = frozenset(("1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"))
 DEPTHS = (8, 10, 12, 14, 16)  # bits of cameras and scanners; files hold 8 or 16
+_ORIENTATION = 0x0112  # EXIF's, of which 5 to 8 swap height and width
 _ROWS = 256  # of an image, scaled at a time
 DEPTH, WHITE = 16, 1.0  # what is taken for them until they are learnt
 FITS = ("crop", "stretch", "pad")
@@ -90,19 +94,62 @@ def read(
         Exception: of any kind; Pillow's for a damaged file, ValueError for one that is understood
             and of no use, both with a text that says why.
     """
+    with opened(path) as image:
+        is_animated, is_cut = _is_animated(image), _is_cut(image)
+        turn(image)
+        eight, held = _eight_bits(image, how)
+    if size is not None and crop is not None:
+        part = eight.crop(crop(*held.size))
+        eight = part.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    elif size is not None and (held.size != size or how.crop_share < 1):
+        eight = fitted(eight, size, how)
+    rgb = eight if eight.mode == "RGB" else eight.convert("RGB")
+    return np.asarray(rgb), held._replace(is_animated=is_animated, is_cut=is_cut)
+
+
+@contextmanager
+def opened(path: Any) -> Iterator[Image.Image]:
+    """Open an image file for a while; `path` is as in `read`.
+
+    Raises:
+        Exception: as `read` does; ValueError if it has too many pixels.
+    """
+    if isinstance(path, (str, Path)):
+        # by its name, Pillow would map uncompressed TIFF by the size that it has when turned
+        with open(path, "rb") as file, opened(file) as image:
+            yield image
+        return
     with Image.open(path, formats=FORMATS) as image:
         if image.width * image.height > MOST_PIXELS:
             raise ValueError(f"it says that it has {image.width} x {image.height} pixels")
-        is_animated, is_cut = _is_animated(image), _is_cut(image)
+        yield image
+
+
+def turn(image: Image.Image) -> None:
+    """Turn an open image as its EXIF data say; damaged ones say nothing."""
+    image.load()
+    if _orientation(image) != 1:
         ImageOps.exif_transpose(image, in_place=True)
-        eight, opened = _eight_bits(image, how)
-    if size is not None and crop is not None:
-        part = eight.crop(crop(*opened.size))
-        eight = part.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    elif size is not None and (opened.size != size or how.crop_share < 1):
-        eight = fitted(eight, size, how)
-    rgb = eight if eight.mode == "RGB" else eight.convert("RGB")
-    return np.asarray(rgb), opened._replace(is_animated=is_animated, is_cut=is_cut)
+
+
+def size_of(path: Any) -> tuple[int, int]:
+    """Read height and width of an image in pixels, turned as EXIF says; `path` is as in `read`.
+
+    Raises:
+        Exception: as `read` does.
+    """
+    with opened(path) as image:
+        if image.format == "TIFF":
+            image.load()  # Pillow turns these by itself, and only then
+        (w, h), is_turned = image.size, _orientation(image) > 4
+    return (w, h) if is_turned else (h, w)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # of a damaged header, Pillow may raise anything
+        return 1
 
 
 def pixels(path: Any, how: Preprocessing, crop: Any = None) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -114,10 +161,10 @@ def pixels(path: Any, how: Preprocessing, crop: Any = None) -> np.ndarray[Any, n
         Exception: as `read` does; ValueError, too, if the size is another and there is no fit, or
             its numbers are none that the training knew.
     """
-    rgb, opened = read(path, size=how.size if how.fit else None, how=how, crop=crop)
-    _check_numbers(opened, how)
+    rgb, held = read(path, size=how.size if how.fit else None, how=how, crop=crop)
+    _check_numbers(held, how)
     if rgb.shape[:2] != tuple(how.size):
-        (h, w), (height, width) = opened.size, how.size
+        (h, w), (height, width) = held.size, how.size
         raise ValueError(f"it has {w} x {h} pixels, and the network takes {width} x {height}")
     if how.channels == 3:
         return rgb
@@ -153,12 +200,12 @@ def fitted(
     return ImageOps.fit(image, to, filter_, bleed=(1 - how.crop_share) / 2)
 
 
-def _check_numbers(opened: Opened, how: Preprocessing) -> None:
+def _check_numbers(held: Opened, how: Preprocessing) -> None:
     """Refuse numbers that the training would have refused, or scaled otherwise."""
-    if opened.is_deep:
+    if held.is_deep:
         kind = "grey of more than 8 bits"
         most = None if how.depth is None else 2.0**how.depth - 1
-    elif opened.is_float:
+    elif held.is_float:
         kind, most = "floating-point numbers", how.white
     else:
         return
@@ -167,9 +214,9 @@ def _check_numbers(opened: Opened, how: Preprocessing) -> None:
             f"it holds {kind}, and the images of the training did not, so what is white is not "
             "known: scale it to 8 bits, as these were"
         )
-    if opened.low < 0 or opened.peak > most:
+    if held.low < 0 or held.peak > most:
         raise ValueError(
-            f"it has values from {opened.low:g} to {opened.peak:g}, and the images of the training "
+            f"it has values from {held.low:g} to {held.peak:g}, and the images of the training "
             f"lay in 0 to {most:g}: scale it as these were"
         )
 

@@ -13,7 +13,7 @@ import torch
 from filelock import FileLock
 
 from ssr_exp.config import CropFrom, DatasetConf
-from ssr_exp.datasets import csv_table, masks, scenes
+from ssr_exp.datasets import csv_table, mask_files, masks, scenes
 from ssr_exp.datasets.image_folder import folder_images
 from ssr_exp.datasets.images import (
     IGNORED,
@@ -219,7 +219,9 @@ def _pool(
         pixels = resize(pixels, how)
         images = replace(images, pixels=pixels)
         if images.target is Target.masks:
-            fitted = [masks.fitted(mask, how, beside=IGNORED) for mask in images.labels.numpy()]
+            fitted = [
+                mask_files.fitted_mask(mask, how, beside=IGNORED) for mask in images.labels.numpy()
+            ]
             images = replace(images, labels=torch.from_numpy(np.stack(fitted)))
     hashes = np.array([hashed(image) for image in pixels.numpy()], dtype=np.int64)
     origin = ImageOrigin(sources)

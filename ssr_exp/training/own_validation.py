@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
@@ -38,6 +38,34 @@ class StandIn(nn.Module):
         return torch.cat([part.clone() for part in parts]).to(x.device)
 
 
+class _Spread:
+    """Keeps some rows of batches that come one by one, evenly from all; at most twice as many.
+
+    Args:
+        count: how many, at most.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count, self._step, self._seen = count, 1, 0
+        self._kept: list[Tensor] = []
+
+    def add(self, batch: Tensor) -> None:
+        """Take those of a batch, `b x ...`, that are next; none of rows of another shape."""
+        if self._kept and batch.shape[1:] != self._kept[0].shape:
+            return
+        first = -self._seen % self._step
+        self._kept += [row.clone() for row in batch[first :: self._step]]
+        self._seen += len(batch)
+        while len(self._kept) > 2 * self._count:
+            self._kept, self._step = self._kept[::2], 2 * self._step
+
+    def taken(self) -> Tensor | None:
+        """Return them, `n x ...`; None if there are none."""
+        at = torch.linspace(0, len(self._kept) - 1, min(self._count, len(self._kept)))
+        rows = [self._kept[int(one)] for one in at.round()]
+        return torch.stack(rows) if rows else None
+
+
 @dataclass
 class OwnValidation:
     """Validates networks as a project does, by its own code, on the CPU.
@@ -60,27 +88,35 @@ class OwnValidation:
     limits: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, Tensor] = field(default_factory=dict)  # of the whole module, if known
     attributes: Sequence[str] = ()  # that hold the network, or a copy of it
-    is_tensor: bool = field(default=True, init=False)  # what the network puts out; see `inputs`
+    # what it takes to say how good a file is; see `inputs`
+    puts_out: Literal["tensor", "out", "several"] = field(default="tensor", init=False)
+    logs_score: bool = field(default=True, init=False)
 
-    def inputs(self, count: int) -> Tensor:
+    def inputs(self, count: int) -> Tensor | None:
         """Collect so many inputs of the network, `n x ...`, as validation gives them to it.
+
+        They are from all over the val set, whose images often lie by class.
+
+        Returns:
+            None if validation calls parts of the network alone.
 
         Raises:
             SsrError: if validation fails.
         """
-        seen: list[Tensor] = []
+        spread = _Spread(count)
 
         def note(_: nn.Module, args: tuple[Any, ...], outputs: Any) -> None:
-            seen.append(args[0].detach().cpu().clone())
-            self.is_tensor = isinstance(outputs, Tensor)
+            spread.add(args[0].detach().cpu())
+            if not isinstance(outputs, Tensor):
+                has_main = isinstance(outputs, Mapping) and "out" in outputs
+                self.puts_out = "out" if has_main else "several"
 
         hook = self.network.register_forward_hook(note)
         try:
-            self._run(self.network, limit=count)
+            self.logs_score = self.score.key in self._run(self.network)
         finally:
             hook.remove()
-        alike = [one for one in seen if one.shape[1:] == seen[0].shape[1:]]
-        return torch.cat(alike)[:count]
+        return spread.taken()
 
     def measure(self, model: Callable[[Tensor], Any]) -> float:
         """Score what maps inputs to outputs as the network does.
@@ -103,7 +139,7 @@ class OwnValidation:
         module.load_state_dict(rest, strict=False)
         return module
 
-    def _run(self, network: nn.Module, limit: int | None = None) -> dict[str, Any]:
+    def _run(self, network: nn.Module) -> dict[str, Any]:
         module = self._placed(network)
         with isolate_rng(), trainers.quiet():
             trainer = Trainer(
@@ -114,7 +150,7 @@ class OwnValidation:
                 enable_checkpointing=False,
                 inference_mode=False,
                 plugins=[LightningEnvironment()],
-                **(self.limits if limit is None else {"limit_val_batches": limit}),
+                **self.limits,
             )
             try:
                 data = self.data()

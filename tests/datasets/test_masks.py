@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ssr_exp.config import DatasetConf
-from ssr_exp.datasets import in_memory, masks
+from ssr_exp.datasets import in_memory, mask_files
 from ssr_exp.datasets.images import IGNORED, Images, Splits, Target
+from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.errors import SsrError
 from ssr_exp.training import learning
 
@@ -372,11 +373,18 @@ def test_sizes_that_differ_need_one(tmp_path: Path, load: Load) -> None:
     assert load(root, resize=8, fit="pad").train.labels.shape[1:] == (8, 8)
 
 
-def test_a_photo_that_is_turned_has_its_mask_turned_too(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[masks.ORIENTATION] = 6
-    Image.new("RGB", (6, 4)).save(tmp_path / "a.jpg", exif=exif)
-    assert masks._size(tmp_path / "a.jpg") == (6, 4)
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_a_photo_that_is_turned_has_its_mask_turned_too(
+    tmp_path: Path, compression: str | None
+) -> None:
+    exif, how = Image.Exif(), Preprocessing(3, (6, 4))
+    exif[0x0112] = 6
+    image = Image.new("RGB", (6, 4))
+    image.save(tmp_path / "a.tif", exif=exif, compression=compression)
+    upright = np.arange(24, dtype=np.uint8).reshape(6, 4)
+    Image.fromarray(upright).save(tmp_path / "a.png")
+    found = mask_files.fitted_numbers(tmp_path / "a.png", tmp_path / "a.tif", how)
+    np.testing.assert_array_equal(found, upright)
 
 
 def test_weights_make_all_classes_count_alike(tmp_path: Path, load: Load) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 from ssr_exp.config import DatasetConf
 from ssr_exp.datasets import in_memory, preprocessing
 from ssr_exp.datasets.images import Splits
-from ssr_exp.datasets.preprocessing import FITS
+from ssr_exp.datasets.preprocessing import FITS, Preprocessing
 from tests.datasets.pictures import (
     as_mode,
     as_png,
@@ -416,3 +416,49 @@ def test_black_pictures_among_others_are_counted(root: Path, load: Load) -> None
 
 def test_kinds_are_drawn_apart() -> None:
     assert picture("circle", GREYS).tobytes() != picture("cross", GREYS).tobytes()
+
+
+TURNS = {
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: np.transpose(a, (1, 0, 2)),
+    6: lambda a: np.rot90(a, 3),
+    7: lambda a: np.rot90(np.transpose(a, (1, 0, 2)), 2),
+    8: np.rot90,
+}
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+@pytest.mark.parametrize(
+    ("suffix", "words"),
+    [
+        ("png", {}),
+        ("webp", {"lossless": True}),
+        ("tif", {}),
+        ("tif", {"compression": "tiff_lzw"}),
+    ],
+)
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_an_image_is_upright_however_its_file_is_turned(
+    tmp_path: Path, mode: str, suffix: str, words: dict[str, Any], orientation: int
+) -> None:
+    """Uncompressed TIFF, which Pillow would map by its name, was read as noise."""
+    draw, exif = np.random.default_rng(0), Image.Exif()
+    values = draw.integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    values = values if mode == "RGB" else values[..., :1].repeat(3, 2)
+    exif[0x0112] = orientation
+    image = Image.fromarray(values if mode == "RGB" else values[..., 0])
+    image.save(path := tmp_path / f"a.{suffix}", exif=exif, **words)
+    upright = TURNS[orientation](values)
+    rgb, _ = preprocessing.read(path, size=None, how=Preprocessing(3, (0, 0)))
+    np.testing.assert_array_equal(rgb, upright)
+    assert preprocessing.size_of(path) == rgb.shape[:2]
+
+
+def test_a_damaged_exif_header_turns_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (6, 4), "white").save(path, exif=b"Exif\0\0no header", dpi=(72, 72))
+    rgb, _ = preprocessing.read(path, size=None, how=Preprocessing(3, (0, 0)))
+    assert rgb.shape == (4, 6, 3) and preprocessing.size_of(path) == (4, 6)

@@ -29,7 +29,7 @@ from ssr_exp.config import (
     TaskKind,
 )
 from ssr_exp.edge import selection
-from ssr_exp.edge.export.verification import Samples
+from ssr_exp.edge.export.verification import DrawnSamples, Part
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import rescale, saved
 from ssr_exp.runs import studies
@@ -43,6 +43,7 @@ from ssr_exp.training import (
     learning,
     opened_study,
     own_module,
+    own_validation,
     resume,
     run,
 )
@@ -736,7 +737,7 @@ def test_a_file_is_scored_in_the_networks_place_wherever_that_is_held(
 FINAL = ("dataset.train_on_val=true", "trainer.test=true", "origin=finalist")
 
 
-def exported(conf: Config) -> tuple[Record, Samples]:
+def exported(conf: Config) -> tuple[Record, Part]:
     """Train a network, and read what its files would be compared by."""
     record, _ = trained(conf)
     (job,) = run.plan(conf)
@@ -746,7 +747,6 @@ def exported(conf: Config) -> tuple[Record, Samples]:
     request = ExportConfig(paths=conf.paths, calibration=8)
     task, dataset = exports._task(chosen), exports._dataset(request, chosen)
     (part,) = exports._own_inputs(request, chosen, task, dataset)
-    assert part.measure is not None
     return record, part
 
 
@@ -757,6 +757,78 @@ def test_finalists_learn_from_val_too_and_their_files_are_scored_on_it(
     record, part = exported(asked(text, *SMALLER, *FINAL))
     assert record.score is None and record.test_score is not None
     assert (part.name, part.learnt, len(part)) == ("val", True, 8)
+    assert part.measure is not None
+
+
+TWO = """
+def example():
+    return torch.rand(2, 1, 8, 8)
+
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.box = make(), nn.Linear(64, 4)
+
+    def forward(self, x):
+        return {"scores": self.body(x), "boxes": self.box(x.flatten(1))}
+
+
+class Share(L.Callback):
+    def on_validation_epoch_end(self, trainer, module):
+        module.log("val/share", 0.5)
+
+
+class Lit("""
+
+
+@pytest.mark.parametrize(
+    ("swapped", "said", "names"),
+    [
+        (
+            {"self.net = make()": "self.net = Two()", "self.net(x)": "self.net(x)['scores']"},
+            "on drawn inputs, not scored: net puts out scores, boxes",
+            ("scores", "boxes"),
+        ),
+        (
+            {"self.net(x)": "self.net[1:](self.net[0](x))"},
+            "on drawn inputs, not scored: validation calls parts of net alone",
+            ("output",),
+        ),
+        (
+            {'self.log("val/share", share)': "pass"},
+            "not scored: validation logs no val/share without task.trainer.callbacks",
+            None,
+        ),
+    ],
+)
+def test_files_of_what_validation_alone_cannot_score_hold_all_outputs(
+    conf: Compose,
+    own: Own,
+    caplog: pytest.LogCaptureFixture,
+    swapped: dict[str, str],
+    said: str,
+    names: tuple[str, ...] | None,
+) -> None:
+    file = own(code(**{"class Lit(": TWO.lstrip()}, **swapped))
+    words = () if names else (f"+task.trainer.callbacks=[{{_target_: {file}.Share}}]",)
+    asked = conf(*WORDS, f"task.target={file}.Lit", f"task.example_inputs={file}.example", *words)
+    with caplog.at_level("INFO"):
+        _, part = exported(asked)
+    assert said in caplog.text and part.measure is None
+    assert (part.network.names if isinstance(part, DrawnSamples) else None) == names
+
+
+def test_inputs_of_validation_are_few_and_from_all_over_it() -> None:
+    spread = own_validation._Spread(4)
+    assert spread.taken() is None
+    for first in range(0, 100, 10):
+        spread.add(torch.arange(first, first + 10)[:, None])
+        spread.add(torch.zeros(3, 2))
+        assert len(spread._kept) <= 8
+    taken = spread.taken()
+    assert taken is not None and taken.shape == (4, 1)
+    assert taken.min() == 0 and taken.diff(dim=0).min() >= 20 and taken.max() >= 80
 
 
 def test_a_module_learns_masks_of_black_and_white_and_its_study_says_how_they_were_read(

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ssr_exp import messages
@@ -24,7 +23,7 @@ from ssr_exp.datasets.image_folder.listing import Listing
 from ssr_exp.datasets.image_folder.parts import ALL
 from ssr_exp.datasets.image_folder.survey import Survey, survey
 from ssr_exp.datasets.images import Images, Indices, Pool
-from ssr_exp.datasets.preprocessing import FORMATS, Preprocessing
+from ssr_exp.datasets.preprocessing import Preprocessing, size_of
 from ssr_exp.datasets.split import check_enough, hold_out_val, stratified
 from ssr_exp.errors import SsrError
 
@@ -134,8 +133,8 @@ def _mib(count: float) -> str:
 def _first_size(root: Path, listed: Listing) -> tuple[int, int]:
     """Read the size of the first image: without a fit all have it."""
     for name in listed.files:
-        with suppress(Exception), Image.open(root / name, formats=FORMATS) as image:
-            return image.height, image.width
+        with suppress(Exception):
+            return size_of(root / name)
     return 0, 0
 
 

@@ -23,15 +23,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, PngImagePlugin
 
-from ssr_exp.datasets.preprocessing import FORMATS, Preprocessing, fitted
+from ssr_exp.datasets.mask_files import PADDED, fitted_numbers
+from ssr_exp.datasets.preprocessing import Preprocessing, size_of
 
 UNKNOWN = (
     "--score takes images with masks: images/ beside masks/ with the same names, or --masks DIR"
 )
 WRITER = "ssr_exp predict.py"  # in masks: they may be replaced
 NOWHERE = 255  # in masks: pixels that do not count
+SUFFIXES = frozenset(".bmp .gif .pgm .png .pnm .tif .tiff .webp".split())  # of true masks
 ADDED = re.compile(r"[ _-](mask|masks|label|labels|gt|seg|segmentation|annotation)$", re.I)
 
 
@@ -41,6 +43,7 @@ def add_options(parser: argparse.ArgumentParser, count: Callable[[str], int]) ->
         "--to", metavar="DIR", default="predicted", help="where masks go (predicted)"
     )
     parser.add_argument("--masks", metavar="DIR", help="with --score: masks of the images")
+    parser.set_defaults(is_output=is_predicted)
 
 
 def predicted(logits: Any, about: dict[str, Any]) -> Any:
@@ -54,7 +57,8 @@ def shown(
     """Write the mask of an image, and say which classes are in it.
 
     Raises:
-        ValueError: if it would replace a file that is no mask of an earlier run.
+        ValueError: if it cannot be written, or would replace a file that is no mask of an
+            earlier run.
     """
     path = Path(options.to, f"{file.stem}.png")
     written = vars(options).setdefault("written", {})
@@ -63,10 +67,15 @@ def shown(
     whole = in_image(mask, file, Preprocessing(**about["preprocessing"]))
     image = Image.fromarray(whole)
     image.putpalette([value for place in range(256) for value in color(place)])
-    path.parent.mkdir(parents=True, exist_ok=True)
     about_file = PngImagePlugin.PngInfo()
     about_file.add_text("Software", WRITER)
-    image.save(path, pnginfo=about_file)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path, pnginfo=about_file)
+    except OSError as error:
+        raise ValueError(
+            f"its mask {path} cannot be written ({error.strerror}): type --to DIR"
+        ) from None
     written[path] = file
     counts = np.bincount(whole[whole != NOWHERE], minlength=len(about["labels"]))
     order = [i for i in np.argsort(-counts, kind="stable") if counts[i]]
@@ -132,13 +141,6 @@ def in_image(mask: Any, file: Path, how: Preprocessing) -> Any:
     return whole
 
 
-def size_of(file: Path) -> tuple[int, int]:
-    """Read height and width of an image, turned as EXIF says."""
-    with Image.open(file, formats=FORMATS) as image:
-        (w, h), is_turned = image.size, image.getexif().get(0x0112, 1) > 4
-    return (w, h) if is_turned else (h, w)
-
-
 def color(place: int) -> tuple[int, int, int]:
     """Choose the colour of a class, as PASCAL VOC does: far apart, and black for the first."""
     red = green = blue = 0
@@ -164,9 +166,9 @@ def truth_of_file(file: Path, about: dict[str, Any], options: argparse.Namespace
 
 @functools.cache
 def masks_in(folder: Path) -> dict[str, list[Path]]:
-    """List the files of a folder by the names that their images may have."""
+    """List the masks of a folder by the names that their images may have."""
     found: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
+    for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES):
         for stem in {path.stem, ADDED.sub("", path.stem)}:
             found.setdefault(stem, []).append(path)
     return found
@@ -191,25 +193,20 @@ def compared(mask: Any, truth: tuple[Path, Path], about: dict[str, Any]) -> Any:
     """Count the pixels of each class, in rows, that were taken for each.
 
     Raises:
-        ValueError: if the true mask holds what is no class, or is not of its image's size.
+        ValueError: if the true mask cannot be read, holds what is no class, or is not of its
+            image's size.
     """
     how, labels = Preprocessing(**about["preprocessing"]), len(about["labels"])
     file, path = truth
-    with Image.open(path, formats=FORMATS) as image:
-        ImageOps.exif_transpose(image, in_place=True)
-        values = np.asarray(image).astype(np.int64)
-    values = values[..., 0] if values.ndim == 3 else values
-    if values.shape != (size := size_of(file)):
-        raise ValueError(f"{path} is {values.shape} (rows, columns), and its image {size}")
+    try:
+        values = fitted_numbers(path, file, how)
+    except Exception as error:  # of a damaged file, Pillow may raise anything
+        raise ValueError(f"{path} cannot be used as its mask: {error}") from None
     classes = np.full(values.shape, -1)
-    for value, place in about["numbers"].items():
+    for value, place in (*about["numbers"].items(), (PADDED, NOWHERE)):
         classes[values == int(value)] = place
     if (classes < 0).any():
         raise ValueError(f"{path} holds {values[classes < 0][0]}, which is no class")
-    if classes.shape != mask.shape or how.crop_share < 1:
-        picture = Image.fromarray(classes.astype(np.int32))
-        nearest = Image.Resampling.NEAREST
-        classes = np.asarray(fitted(picture, how.size, how, nearest, beside=NOWHERE))
     counted = classes != NOWHERE
     pairs = classes[counted].astype(np.int64) * labels + mask[counted]
     return np.bincount(pairs, minlength=labels**2).reshape(labels, labels)

@@ -171,7 +171,7 @@ def _said(file: Path, shown: dict[str, Any], options: argparse.Namespace) -> str
 
 
 def _files(options: argparse.Namespace) -> Iterator[tuple[Path, Named]]:
-    """List files; hidden files in folders are left out.
+    """List files; hidden files in folders are left out, and what an earlier run wrote there.
 
     Raises:
         ValueError: if a table cannot be read, or says nothing of use.
@@ -183,6 +183,8 @@ def _files(options: argparse.Namespace) -> Iterator[tuple[Path, Named]]:
             yield name, Named(True, truth_of_file(name, ABOUT, options))
         else:
             for file in _inside(name):
+                if options.is_output(file):
+                    continue
                 yield file, Named(False, truth_of_file(file, ABOUT, options))
 
 
@@ -256,6 +258,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("images", nargs="+", help="image files, folders of them, or tables (.csv) that list them")
     add("--model", metavar="FILE", help="the first file of this export that is there")
+    parser.set_defaults(is_output=lambda _: False)
     add_options(parser, above_zero)
     add("--json", action="store_true", help="one line of JSON for each image")
     add("--score", action="store_true", help="compare with what is known of the images")

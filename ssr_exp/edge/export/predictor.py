@@ -1,8 +1,8 @@
 """Write `predict.py`: one file that runs an export on image files, without this project.
 
-It is made of four files of the project, word for word: the one that reads images for training, the
-one that knows what a task's outputs are, and those that run them. So what it does to an image is
-what training did.
+It is made of files of the project, word for word: the one that reads images for training (and the
+one that reads masks), the one that knows what a task's outputs are, and those that run them. So
+what it does to an image is what training did.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor
 
 from ssr_exp.config import DatasetConf, TaskConf, TaskKind
-from ssr_exp.datasets import preprocessing
+from ssr_exp.datasets import mask_files, preprocessing
 from ssr_exp.datasets.images import IGNORED
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.datasets.sources import CSV
@@ -110,10 +110,11 @@ def text(
         "input": "uint8" if takes_bytes else "float32",
         "files": dict(files),
     }
-    modules = (preprocessing, TASKS[task], predict_runtimes, predict_script)
-    parts = [_parts(inspect.getsource(module)) for module in modules]
+    readers = (preprocessing, mask_files) if task == TaskKind.segmentation else (preprocessing,)
+    modules = (TASKS[task], predict_runtimes, predict_script)
+    parts = [_parts(inspect.getsource(module)) for module in (*readers, *modules)]
     data = f"ABOUT: dict[str, Any] = json.loads(\n    {json.dumps(about)!r}\n)"
-    return _joined(parts, parts[1].title, data)
+    return _joined(parts, parts[len(readers)].title, data)
 
 
 def arrays_text(network: FlatNetwork, files: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ssr_exp.config import RecipeConf, TaskKind
-from ssr_exp.datasets import masks, preprocessing
+from ssr_exp.datasets import mask_files, preprocessing
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.edge.export import formats, output_kinds, predict_masks, predictor
 from ssr_exp.edge.export.formats import Order, torch_export
@@ -569,7 +569,38 @@ def test_masks_are_scored_beside_their_images_or_elsewhere(run_masks: Run, tmp_p
     assert ended.code == 1 and "a_mask.png holds 3, which is no class" in ended.err
     halves(tmp_path / "truth/a_mask.png", 0, 7, (6, 4))
     ended = run_masks("--score", "--masks", "truth", "val")
-    assert ended.code == 1 and "is (4, 6) (rows, columns), and its image (8, 12)" in ended.err
+    assert ended.code == 1 and "6 x 4 pixels, and its image has 12 x 8" in ended.err
+
+
+def test_a_true_mask_that_is_none_ends_nothing(run_masks: Run, tmp_path: Path) -> None:
+    for name in "abc":
+        halves(tmp_path / f"val/images/{name}.png", 0, 255)
+        halves(tmp_path / f"val/masks/{name}.png", 0, 7)
+    Image.new("RGB", (12, 8), (0, 128, 0)).save(tmp_path / "val/masks/a.png")
+    (tmp_path / "val/masks/b.json").write_text("{}")  # LabelMe's, beside the mask
+    (tmp_path / "val/masks/c.png").write_bytes(b"no image")
+    ended = run_masks("--score", "val/images")
+    assert (ended.code, ended.out) == (1, "100.00 % mIoU of 1 images\n")
+    assert "a.png cannot be used as its mask: it holds colours (RGB)" in ended.err
+    assert "c.png cannot be used as its mask: cannot identify" in ended.err
+
+
+def test_masks_that_cannot_be_written_say_what_to_type(run_masks: Run, tmp_path: Path) -> None:
+    halves(tmp_path / "images/a.png", 0, 255)
+    (tmp_path / "predicted").write_text("a file")
+    ended = run_masks("images")
+    assert (
+        ended.code == 1 and ended.err.count("type --to DIR") == 1 and "run these" not in ended.err
+    )
+
+
+def test_masks_of_an_earlier_run_are_no_images_of_the_next(run_masks: Run, tmp_path: Path) -> None:
+    halves(tmp_path / "a.png", 0, 255)
+    halves(tmp_path / "b.png", 255, 0)
+    first = run_masks(".")
+    second = run_masks(".")
+    assert first.code == second.code == 0 and first.out == second.out
+    assert second.out.count("\n") == 2
 
 
 @pytest.mark.parametrize("fit", preprocessing.FITS)
@@ -579,7 +610,7 @@ def test_a_mask_lies_on_its_image_again(tmp_path: Path, fit: str, size: tuple[in
     path, (w, h) = tmp_path / "a.png", size
     place = np.arange(h * w).reshape(h, w) % 200
     Image.fromarray(place.astype(np.uint8)).save(path)
-    mask = masks.fitted(place, how, beside=250).astype(np.uint8)
+    mask = mask_files.fitted_mask(place, how, beside=250).astype(np.uint8)
     back = predict_masks.in_image(mask, path, how)
     seen = back != predict_masks.NOWHERE
     assert back.shape == (h, w) and 250 not in back
