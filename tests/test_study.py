@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -140,13 +141,19 @@ def test_the_same_records_give_the_same_proposals_whoever_asks(
     assert codes == whole
 
 
-def test_front_lists_what_no_network_beats(begin: Begin) -> None:
+def test_front_lists_what_no_network_beats(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
     study = begin()
     finish(study, scored)
     front = study.front()
     assert [f.cost.params for f in front] == sorted(f.cost.params for f in front)
     assert [f.score for f in front] == sorted(f.score for f in front)
     assert {f.code for f in front} <= {r.network for r in study.records()}
+    belief = study._asking.believe()
+    prices = -belief.state.log_costs  # as latencies might be, the largest network is the cheapest
+    other = replace(belief, state=replace(belief.state, log_costs=prices))
+    monkeypatch.setattr(study._asking, "believe", lambda: other)
+    (one,) = study.front()
+    assert one.cost.params == max(r.params for r in study.records())
 
 
 def test_a_score_where_less_is_better_finds_the_same(begin: Begin, tmp_path: Path) -> None:

@@ -70,12 +70,33 @@ def cpu(threads: int) -> str:
 
 @lru_cache(maxsize=1)
 def processor() -> str:
-    """Name the model of the CPU."""
-    if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    """Name the model of the CPU, or the board where its kernel names no model, as on ARM."""
+    other = platform.processor() or platform.machine()
+    if sys.platform == "darwin":
+        return _printed("sysctl", "-n", "machdep.cpu.brand_string") or other
+    if sys.platform != "linux":
+        return other
+    lines = _text(Path("/proc/cpuinfo")).splitlines()
+    said = {key.strip(): value.strip() for key, _, value in (one.partition(":") for one in lines)}
+    if named := said.get("Model") or said.get("model name"):
+        return named
+    parts = [said[key] for key in ("CPU implementer", "CPU part") if key in said]
+    board = _text(Path("/proc/device-tree/model")).strip("\0\n ")
+    return board or " ".join([other, *parts])
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _printed(*command: str) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 @lru_cache(maxsize=1)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, computed_field, model_validator
 
 from ssr_exp import files
+from ssr_exp.errors import SsrError
 from ssr_exp.files import FileModel
 from ssr_exp.runs.score import ACCURACY, Direction, Score
 
@@ -121,7 +122,10 @@ class Record(FileModel):
 
     @model_validator(mode="after")
     def _is_within_bounds(self) -> Record:
-        low, high = self.scored_by.limits
+        try:
+            low, high = self.scored_by.limits
+        except SsrError as error:
+            raise ValueError(str(error)) from None
         for value in (self.score, self.best_score, self.test_score):
             if value is not None and not low <= value <= high:
                 raise ValueError(f"a score of {value:g} is out of bounds")

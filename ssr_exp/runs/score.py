@@ -7,7 +7,7 @@ from enum import StrEnum
 from math import inf, isfinite
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from ssr_exp.errors import SsrError
 from ssr_exp.files import FileModel
@@ -46,7 +46,17 @@ class Score(FileModel):
         if direction is not None and direction not in list(Direction):
             raise SsrError(f"direction={direction!r} is neither 'max' nor 'min': which is better?")
         given = {"key": key, "direction": direction}
-        super().__init__(**{k: v for k, v in given.items() if v is not None}, **rest)
+        known = type(self).model_fields
+        if unknown := next((name for name in rest if name not in known), None):
+            raise SsrError(f"a score has no {unknown}: it has {', '.join(known)}.")
+        if "bounds" in rest and isinstance(rest["bounds"], tuple | list):
+            rest["bounds"] = tuple(None if b in (-inf, inf) else b for b in rest["bounds"])
+        try:
+            super().__init__(**{k: v for k, v in given.items() if v is not None}, **rest)
+        except ValidationError as error:
+            why = error.errors()[0]
+            where = ".".join(map(str, why["loc"]))
+            raise SsrError(f"a score's {where} is {why['input']!r}: {why['msg']}.") from None
 
     def fields(self) -> dict[str, Any]:
         """Say it by the names that a record has for it."""

@@ -56,7 +56,7 @@ def good_enough(belief: Belief) -> list[Architecture]:
     """
     score, scores = belief.score, belief.history.scores()
     baseline = belief.history.space.plan.baseline
-    log_costs = dict(zip(belief.networks, belief.state.log_costs.tolist(), strict=False))
+    log_costs = belief.log_costs
     accurate = dict(zip(belief.networks, belief.state.accurate.tolist(), strict=False))
     enough = [a for a in _smaller(belief) if accurate[a]]
     if not enough and belief.confidence <= EVEN:

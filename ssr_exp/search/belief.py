@@ -92,6 +92,11 @@ class Belief:
         """What each trained network is expected to lose, and how likely it keeps the limit."""
         return dict(zip(self.networks, self.drops.promises(self.outcomes), strict=True))
 
+    @cached_property
+    def log_costs(self) -> dict[Architecture, float]:
+        """Natural logarithms of the cost that is traded, of each trained network."""
+        return dict(zip(self.networks, self.state.log_costs.tolist(), strict=False))
+
     def expected_drops(self, points: cost.Points) -> tuple[Tensor, Tensor] | None:
         """Return what `m` points are expected to lose, and the standard deviation of that, as `m`.
 

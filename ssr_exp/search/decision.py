@@ -69,7 +69,7 @@ def decide(
     """
     promised = answer.good_enough(seen or belief)
     enough, baseline = answer.good_enough(belief), belief.history.space.plan.baseline
-    prices = dict(zip(belief.networks, belief.state.log_costs.tolist(), strict=False))
+    prices = belief.log_costs
     drops = {a: drop for a, drop in drops.items() if a in prices}  # others were only compared
     tested = [a for a in drops if not answer.breaks_a_cap(belief, a)]
     kept = [a for a in tested if verdict.is_kept(drops[a], belief.drop)]

@@ -87,7 +87,7 @@ class Retries:
         """
         before = {*answer.good_enough(self.belief)}
         drops = {a: d for a, d in decided.drops.items() if a in tried or self.is_tested(a)}
-        prices = dict(zip(seen.networks, seen.state.log_costs.tolist(), strict=False))
+        prices = seen.log_costs
         cheaper = {a for a in seen.networks if prices[a] < prices[decided.network]}
         since = [
             a

@@ -14,7 +14,9 @@ import shapes
 import ssr_exp
 from ssr_exp.app import search_setup
 from ssr_exp.config import SearchConfig, SegmentConf
-from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE
+from ssr_exp.runs import study_names
+from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE, Store
+from ssr_exp.runs.study_names import Asked
 from ssr_exp.training.candidate import Candidate
 from tests import conftest
 from tests.conftest import Command, Ended
@@ -215,3 +217,19 @@ def test_of_a_finished_loop_a_search_shows_the_answer_and_a_missing_one_is_named
     assert (
         f"search.py study=shapes trust=true paths.runs={study.folder.parent} rounds=0" in more.err
     )
+
+
+def test_a_loop_goes_on_with_the_words_of_the_last_search(
+    study: ssr_exp.Study, tmp_path: Path
+) -> None:
+    study.tell(study.ask(), 0.5)  # type: ignore[arg-type]
+    opened = ssr_exp.Study.open("shapes", runs=tmp_path, trust=True)
+    assert (opened._asking.conf.objective.max_drop, opened._asking.conf.rounds) == (0.05, 1)
+    asked = Asked(command="search", words=("objective.max_drop=0.02", "rounds=0", "model=resnet8"))
+    study_names.note(Store(tmp_path), "shapes", {}, asked, None)
+    opened = ssr_exp.Study.open("shapes", runs=tmp_path, trust=True)
+    conf = opened._asking.conf
+    assert (conf.objective.max_drop, conf.rounds, conf.batch) == (0.02, 0, 1)
+    options = {"objective.max_drop": 0.03}
+    opened = ssr_exp.Study.open("shapes", runs=tmp_path, trust=True, options=options)
+    assert opened._asking.conf.objective.max_drop == 0.03

@@ -11,7 +11,7 @@ import pytest
 
 from ssr_exp import files
 from ssr_exp.config import Config
-from ssr_exp.edge import measured_networks
+from ssr_exp.edge import __main__, measured_networks
 from ssr_exp.edge.__main__ import main
 from ssr_exp.edge.latency import stopwatch, table_file
 from ssr_exp.edge.latency.stopwatch import Latency
@@ -266,3 +266,14 @@ def test_networks_of_other_inputs_are_measured(capsys: Capsys, words: tuple[str,
     asked = ("--multiple", "4", "--runtime", "eager", "onnxruntime", *FEW)
     assert main([name, *words[1:], *asked]) == 0
     assert "(seed)" in capsys.readouterr().out
+
+
+def test_too_little_memory_is_said_in_a_sentence(
+    capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes")
+
+    monkeypatch.setattr(__main__, "_print", full)
+    assert main(["resnet8", "--batch", "1000000"]) == 1
+    assert capsys.readouterr().err.count("type a smaller --batch") == 1

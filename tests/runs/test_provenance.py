@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import getpass
 import json
+import platform
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,3 +106,29 @@ def test_a_lack_of_memory_is_recognised() -> None:
         (ValueError("out of memory"), False),
     ):
         assert provenance.is_out_of_memory(error) == expected, error
+
+
+X86 = "processor\t: 0\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n"
+ARM = "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd0c\n"
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "board", "name"),
+    [
+        (X86, "", "AMD EPYC"),
+        (f"{ARM}\nModel\t\t: Raspberry Pi 5\n", "", "Raspberry Pi 5"),
+        (ARM, "NVIDIA Jetson Orin\0", "NVIDIA Jetson Orin"),
+        (ARM, "", "aarch64 0x41 0xd0c"),
+        ("", "", "aarch64"),
+    ],
+)
+def test_devices_of_one_kind_of_cpu_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch, cpuinfo: str, board: str, name: str
+) -> None:
+    """Else a table of latencies of one ARM device would be taken for another's."""
+    files = {"/proc/cpuinfo": cpuinfo, "/proc/device-tree/model": board}
+    monkeypatch.setattr(provenance, "_text", lambda path: files[str(path)])
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(platform, "processor", lambda: "")
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert provenance.processor.__wrapped__() == name

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 
 from ssr_exp.errors import SsrError
@@ -84,3 +87,23 @@ def test_an_expected_gain_has_the_interval_of_a_gain() -> None:
 )
 def test_the_key_on_test_is_that_of_val_as_a_word(key: str, on_test: str) -> None:
     assert Score(key=key, unit="", bounds=(None, None)).test_key == on_test
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"bound": (0, 1)}, "a score has no bound: it has key, direction, unit, bounds."),
+        ({"bounds": (0, "1 m")}, "a score's bounds.1 is '1 m': "),
+        ({"unit": 5}, "a score's unit is 5: "),
+    ],
+)
+def test_words_that_a_score_does_not_have_are_refused(words: dict[str, Any], said: str) -> None:
+    """Else a misspelt `bounds` would be none."""
+    with pytest.raises(SsrError) as refused:
+        Score("dice", "max", **words)
+    assert str(refused.value).startswith(said) and "\n" not in str(refused.value)
+
+
+def test_an_infinite_bound_is_none() -> None:
+    assert Score("rmse", "min", bounds=(0, math.inf)).bounds == (0, None)
+    assert Score("nll", "min", bounds=(-math.inf, math.inf)).bounds == (None, None)

@@ -49,6 +49,7 @@ def reopened(
             "dataset.name": loop_study.DATASET,
             **loop_settings.lattice(theirs),
             **loop_settings.of_search(theirs),
+            **search_words.of_loop(root, name, trust=trust),
             **_tested_seeds(Store(root), name),
             **loop_settings.seeds(root, name),
         }

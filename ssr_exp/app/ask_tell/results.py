@@ -261,13 +261,10 @@ def front(asking: Asking) -> list[FrontNetwork]:
     """List the trained networks on the Pareto front of score and cost, the cheapest first."""
     belief = asking.believe()
     space, scores = belief.history.space, belief.history.scores()
-    axis = asking.conf.objective.cost.value
-    found = [
-        FrontNetwork(space.code(a), v, _cost(asking, space.code(a))) for a, v in scores.items()
-    ]
-    found.sort(key=lambda f: (getattr(f.cost, axis, f.cost.params), -belief.score.sign * f.score))
+    ordered = sorted(scores, key=lambda a: (belief.log_costs[a], -belief.score.sign * scores[a]))
+    codes = [(space.code(a), scores[a]) for a in ordered]
     best, kept = -float("inf"), []
-    for one in found:
+    for one in (FrontNetwork(code, score, _cost(asking, code)) for code, score in codes):
         if belief.score.sign * one.score > best:
             best = belief.score.sign * one.score
             kept.append(one)

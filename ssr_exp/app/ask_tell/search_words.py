@@ -64,6 +64,15 @@ def read(root: Path, study: str, *, trust: bool) -> dict[str, Any]:
     return found
 
 
+def of_loop(root: Path, study: str, *, trust: bool) -> dict[str, Any]:
+    """Read what a search by command has changed of a study that a loop began, by its keys."""
+    found, usual = read(root, study, trust=trust), _composed(())
+    asked = study_names.read(root / study).by("search")
+    typed = {key(word) for word in asked.words} if asked else set()
+    changed = {k: v for k, v in found.items() if k in typed or v != usual[k]}
+    return {k: v for k, v in changed.items() if _part(k) in loop_settings.SEARCH_PARTS}
+
+
 def _composed(words: Sequence[str]) -> dict[str, Any]:
     """Compose words as `ssr search` does; returns each value by its key."""
     configuration.register()

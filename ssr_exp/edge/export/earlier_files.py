@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ class EarlierFile(FileModel):
     file: str = Field(pattern=rf"^{STEM}[.\w]*$")
     format: str
     int8: bool
-    difference: float = Field(ge=0, le=1)  # a file that differs by more verifies nothing
+    difference: float = Field(ge=0, lt=math.inf)
     remarks: tuple[str, ...] = ()
 
 

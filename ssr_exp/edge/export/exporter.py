@@ -60,6 +60,11 @@ def check_folder(to: Path) -> None:
     Raises:
         SsrError: if something else is there.
     """
+    if to.is_mount():
+        raise SsrError(
+            f"{to} is where a volume is mounted, and an export replaces its folder whole: type "
+            f"to={to / 'export'}."
+        )
     if to.exists() and not (to / REPORT).exists() and (to.is_file() or any(to.iterdir())):
         raise SsrError(
             f"{to} is there already and is no export, and an export replaces its folder whole: "
@@ -154,7 +159,7 @@ def _papers(work: Work, exported: Exported) -> dict[str, str]:
     batches = {one.file: request.max_batch for one in exported.files}
     script = {} if how is None else {predictor.SCRIPT: _script(chosen, request, how, batches)}
     if isinstance(work.network, FlatNetwork):
-        script = {predictor.SCRIPT: predictor.arrays_text(work.network, list(batches))}
+        script = {predictor.SCRIPT: predictor.arrays_text(work.network, batches)}
     return script | {
         RECORD_FILE: chosen.record.to_json(),
         studies.FILE: provenance.to_json(dict(chosen.study)),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ssr_exp.errors import SsrError, cause
 
+REPLACED = ["model.*", "predict.py"]  # of an earlier push, which may be of other weights
 REPOSITORY = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
 
 
@@ -48,7 +49,9 @@ def push(folder: Path, name: str) -> str | None:
     try:
         api = HfApi()
         address = api.create_repo(name, repo_type="model", private=True, exist_ok=True)
-        api.upload_folder(repo_id=name, folder_path=folder, repo_type="model")
+        api.upload_folder(
+            repo_id=name, folder_path=folder, repo_type="model", delete_patterns=REPLACED
+        )
     except Exception as error:  # its own errors, and those of two HTTP libraries
         raise SsrError(
             f"the Hub did not take {name} ({cause(error)}): the export is whole; log in with "

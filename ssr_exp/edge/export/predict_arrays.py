@@ -22,6 +22,7 @@ import numpy as np
 from ssr_exp.edge.export.predict_runtimes import LOADERS
 
 ABOUT: dict[str, Any] = {}  # inputs, outputs and files of an export
+RESERVES = ".pte"  # its runtime reserves memory for so many inputs at once as it was exported for
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,7 +84,16 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def run(model: Path, arrays: dict[str, Any], *, threads: int = 1) -> dict[str, Any]:
-    """Run a file of this export on arrays that `read` gives; returns its outputs by name."""
+    """Run a file of this export on arrays that `read` gives; returns its outputs by name.
+
+    Raises:
+        ValueError: if the file takes fewer at once.
+    """
+    dims = {name: about["batch_dim"] for name, about in ABOUT["inputs"].items()}
+    sizes = [arrays[name].shape[dim] for name, dim in dims.items() if dim is not None]
+    most = ABOUT["files"].get(model.name)
+    if model.suffix == RESERVES and most is not None and max(sizes, default=0) > most:
+        raise ValueError(f"{model.name} takes 1 to {most} at once, and these are {max(sizes)}")
     call = LOADERS[model.suffix](model, threads)
     return dict(zip(ABOUT["outputs"], call(list(arrays.values()))))
 

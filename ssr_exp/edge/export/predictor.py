@@ -117,19 +117,19 @@ def text(
     return _joined(parts, parts[len(readers)].title, data)
 
 
-def arrays_text(network: FlatNetwork, files: Sequence[str]) -> str:
+def arrays_text(network: FlatNetwork, files: Mapping[str, int]) -> str:
     """Write the script of a network that takes something else than a batch of images.
 
     Args:
         network: says the names, shapes and kinds of its inputs, and the names of its outputs.
-        files: of the export.
+        files: of the export, and how many inputs at once each takes.
     """
     taken = network.signature.tensors
     keys = {"shape", "dtype", "batch_dim"}
     about = {
         "inputs": {tensor.name: tensor.model_dump(mode="json", include=keys) for tensor in taken},
         "outputs": list(network.names),
-        "files": list(files),
+        "files": dict(files),
     }
     modules = (predict_arrays, predict_runtimes)
     parts = [_parts(inspect.getsource(module)) for module in modules]

@@ -107,10 +107,16 @@ def _by_file(name: str, **options: Any) -> Prepare:
         kind: Any = formats.find(name)
         most = max(Order.max_batch, _size(network, batch))
         order = Order(network.eval(), _nameless(_tensors(batch)[0]), max_batch=most)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"network{kind.SUFFIX}"
-            kind.write(order, path)
-            model = kind.load(path, threads=threads, **options)
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / f"network{kind.SUFFIX}"
+                kind.write(order, path)
+                model = kind.load(path, threads=threads, **options)
+        except OSError as error:
+            raise SsrError(
+                f"cannot write the file that is measured to {tempfile.gettempdir()} "
+                f"({cause(error)}): make room there, or set TMPDIR to another folder."
+            ) from error
         return lambda: model(batch)
 
     return prepare

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ssr_exp.config import ExportConfig
-from ssr_exp.edge.export import exporter, verified_files
+from ssr_exp.edge.export import exporter, predict_arrays, verified_files
 from ssr_exp.edge.export.exported import REPORT
 from ssr_exp.edge.export.formats.flat import FlatNetwork
 from ssr_exp.edge.export.verification import DrawnSamples, Samples
@@ -127,6 +127,20 @@ def test_a_network_of_any_signature_is_exported_with_a_script_for_its_arrays(
         assert ran.returncode == 1 and said in ran.stderr and ran.stderr.count("\n") == 1
 
 
+def test_arrays_of_more_rows_than_a_file_takes_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = {"inputs": {"image": {"shape": [2], "dtype": "float32", "batch_dim": 0}}}
+    about |= {"outputs": ["output"], "files": {"model.pte": 8, "model.onnx": 8}}
+    monkeypatch.setattr(predict_arrays, "ABOUT", about)
+    loaders = dict.fromkeys((".pte", ".onnx"), lambda *_: lambda arrays: arrays)
+    monkeypatch.setattr(predict_arrays, "LOADERS", loaders)
+    rows = {"image": np.zeros((9, 2), np.float32)}
+    assert predict_arrays.run(tmp_path / "model.onnx", rows)["output"].shape == (9, 2)
+    with pytest.raises(ValueError, match=r"^model\.pte takes 1 to 8 at once, and these are 9$"):
+        predict_arrays.run(tmp_path / "model.pte", rows)
+
+
 def script(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-I", "to/predict.py", *words]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
@@ -144,3 +158,12 @@ def test_a_folder_that_is_no_export_is_not_replaced(tmp_path: Path) -> None:
         exporter.check_folder(to)
     (mine.parent / REPORT).touch()
     exporter.check_folder(mine.parent)
+
+
+def test_where_a_volume_is_mounted_nothing_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "is_mount", lambda self: self == tmp_path)
+    with pytest.raises(SsrError, match=rf"a volume is mounted.*: type to={tmp_path}/export\.$"):
+        exporter.check_folder(tmp_path)
+    exporter.check_folder(tmp_path / "export")

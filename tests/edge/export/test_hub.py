@@ -42,6 +42,8 @@ def test_a_folder_is_pushed_as_a_private_model(sent: Calls, tmp_path: Path) -> N
     (first, made), (then, upload) = sent
     assert (first, then) == ("create", "upload")
     assert made == {"repo_id": "me/it", "repo_type": "model", "private": True, "exist_ok": True}
+    gone = upload.pop("delete_patterns")  # files of an earlier push, of other weights
+    assert gone == ["model.*", "predict.py"]
     assert upload == {"repo_id": "me/it", "repo_type": "model", "folder_path": tmp_path}
 
 

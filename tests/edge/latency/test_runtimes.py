@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import torch
@@ -167,3 +169,12 @@ def test_networks_of_any_signature_are_measured(name: str, runtime: str) -> None
         assert isinstance(found, tuple) and len(found) == len(expected)
         for one, other in zip(found, expected, strict=True):
             torch.testing.assert_close(one.cpu(), other, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.skipif("onnxruntime" not in HERE, reason="needs ONNX Runtime")
+def test_a_disk_without_room_says_where_to_make_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(SsrError, match=r"to .*/gone \(.*\): make room there, or set TMPDIR"):
+        prepared("onnxruntime", small(), IMAGES)
