@@ -285,7 +285,7 @@ class ModifiersConf:
     together: int | None = None  # sentinels: only so many segments low at once, and all; None: any
     fractions: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75])  # uniform, compound
     count: int = 16  # random; scbp: derived models, beside the seed network
-    draw_seed: int = 0  # random; scbp, where there are too many networks to look at all
+    draw_seed: RandomSeed = 0  # random; scbp, where there are too many networks to look at all
     file: str | None = None  # proposed; None: what a search wrote last for this study
     c_ratios: list[float] = field(  # scbp: shares of channels that a superblock may keep
         default_factory=lambda: [0.5, 0.625, 0.75, 0.875, 1.0]

@@ -89,6 +89,11 @@ def latencies(
     """
     asked = conf.latency
     is_needed = conf.objective.cost is CostAxis.latency_ms or conf.cap.latency_ms is not None
+    if not is_needed and asked != LatencyConf():
+        log.warning(
+            "latency= is not looked at, as latency is neither traded nor capped: type "
+            "objective.cost=latency_ms or cap.latency_ms=MS",
+        )
     if not is_needed or asked.source is LatencySource.records:
         return None
     if study.part is not None:

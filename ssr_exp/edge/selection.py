@@ -77,7 +77,7 @@ def find(
 
     Args:
         runs: `paths.runs`.
-        run: `best`, a network's code, or a folder like `best/`.
+        run: `best`, a network's code, or a folder like `./best`.
         study: which one, where there are several.
         seed: of a code that was trained with several; None: the lowest.
         trust: call the function that makes the seed network, if a function does.
@@ -85,7 +85,12 @@ def find(
     Raises:
         SsrError: if there is none, it did not finish, or its weights are missing or damaged.
     """
-    if _is_folder(folder := Path(run).expanduser()):
+    is_answer = run == BEST_FOLDER
+    if is_answer and seed is not None:
+        raise SsrError("run=best has a seed of its own: leave seed= out, or type run=CODE seed=N.")
+    if not is_answer and _is_folder(folder := Path(run).expanduser()):
+        if study is not None or seed is not None:
+            raise SsrError(f"{run} is the folder of one network: leave study= and seed= out.")
         return _read(folder, trust=trust)
     if "/" in run:
         raise SsrError(
@@ -93,7 +98,6 @@ def find(
             "run, <study>/<network>/seed<seed>."
         )
     parent = _study(runs, study, run)
-    is_answer = run == BEST_FOLDER
     return _read(parent / BEST_FOLDER if is_answer else _run(parent, run, seed), trust=trust)
 
 

@@ -81,12 +81,17 @@ class SetProduct:
         for start in range(0, last, CHUNK):
             numbers = np.arange(start, min(start + CHUNK, last))
             if self.is_exact:
-                columns: Sequence[NDArray[Any]] = np.unravel_index(numbers, self.shape)
+                columns: Sequence[NDArray[Any]] = self._numbered(numbers)
             else:
                 columns = self._drawn(numbers / last, rng)
             choices = np.stack([column.astype(kind) for column in columns], axis=1)
             choices = choices[self._holds(choices)]
             yield choices[(self.points(choices) != seed_network).any(axis=1)]
+
+    def _numbered(self, numbers: NDArray[np.int64]) -> list[NDArray[Any]]:
+        """Read numbers of points as choices; NumPy knows no more than 64 axes, of any length."""
+        axes = iter(np.unravel_index(numbers, [count for count in self.shape if count > 1] or [1]))
+        return [next(axes) if count > 1 else np.zeros_like(numbers) for count in self.shape]
 
     def points(self, choices: Choices) -> Points:
         """Write choices as `cost.count` reads them, `n x S`."""

@@ -82,6 +82,12 @@ def check(conf: ModifiersConf) -> None:
             "modifiers.file names what a search proposed: type modifiers=proposed with it, not "
             f"modifiers={conf.kind}."
         )
+    usual = ModifiersConf()
+    if conf.kind == "random" and (conf.params, conf.macs) != (usual.params, usual.macs):
+        raise SsrError(
+            "modifiers.params and modifiers.macs bound the networks of SCBP alone: type "
+            "modifiers=scbp with them, not modifiers=random."
+        )
     by_shares = conf.depth is not None or conf.width is not None
     if conf.kind != "explicit" and (by_shares or conf.network is not None):
         raise SsrError(
@@ -195,7 +201,7 @@ def _compound(plan: Plan, conf: ModifiersConf, _: int) -> list[Architecture]:
 def _sentinels(
     plan: Plan, depth: float | None, width: float | None, together: int | None
 ) -> list[Architecture]:
-    free = _free(plan)
+    free = [s for s in _free(plan) if _lowered(plan, depth, width, [(s,)])]
     if together is not None and together < 1:
         raise SsrError(f"modifiers.together is {together}; it must be 1 or more, or null.")
     sizes = [k for k in range(1, len(free) + 1) if together is None or k <= together]

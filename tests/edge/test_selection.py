@@ -79,6 +79,18 @@ def test_of_a_study_that_was_named_the_nearest_runs_and_best_are_offered(runs: P
         selection.find(runs, "best", study="sorting")
 
 
+def test_best_is_that_of_the_study_whatever_lies_here(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copytree(runs / STUDY / CODE / "seed1", tmp_path / "here/best")
+    monkeypatch.chdir(tmp_path / "here")
+    assert selection.find(runs, "best", study=STUDY).folder == runs / STUDY
+    with pytest.raises(SsrError, match="leave study= and seed= out"):
+        selection.find(runs, "./best", study=STUDY)
+    with pytest.raises(SsrError, match="has a seed of its own"):
+        selection.find(runs, "best", seed=2)
+
+
 def test_a_folder_without_runs_says_what_to_type(tmp_path: Path) -> None:
     with pytest.raises(SsrError, match=r"holds no study: type paths.runs=DIR"):
         selection.find(tmp_path, "best")

@@ -6,6 +6,7 @@ import itertools
 import logging
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -276,3 +277,13 @@ def test_a_network_without_a_width_to_choose_is_refused() -> None:
     _, plan = traced("resnet8", "stage", "stage1", "stage2", "stage3")
     with pytest.raises(SsrError, match="no segment of this network has a width to choose"):
         derived(plan)
+
+
+def test_more_superblocks_than_numpy_has_axes_are_all_looked_at() -> None:
+    plan = probes.plan_of("resnet20")
+    count = 70  # options: two of the first and the last superblock, and one of all others
+    blocks = [SimpleNamespace(options=range(2 if at in (0, 69) else 1)) for at in range(count)]
+    product = set_product.SetProduct(plan, tuple(blocks), monotone=False)  # type: ignore[arg-type]
+    columns = np.stack(product._numbered(np.arange(product.size)), axis=1)
+    assert columns.shape == (4, count) and len({*map(tuple, columns.tolist())}) == 4
+    assert columns[:, 1:69].sum() == 0

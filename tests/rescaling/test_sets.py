@@ -227,6 +227,7 @@ def test_explicit_networks_are_asked_for_by_code_or_by_modifiers() -> None:
         ({"kind": "compound", "fractions": [1.5]}, "not [1.5]"),
         ({"kind": "compound", "fractions": [math.nan]}, "not [nan]"),
         ({"kind": "random", "count": 10**6}, "cannot draw 1000000 different networks"),
+        ({"kind": "random", "params": [0.1, 0.3]}, "bound the networks of SCBP alone"),
         ({"kind": "random", "count": 0}, "cannot draw 0 different networks"),
     ],
 )
@@ -243,6 +244,13 @@ def test_subsets_of_too_many_segments_are_refused_and_not_listed() -> None:
         ):
             expanded(plan, kind)
     assert len(set(expanded(plan, "random", count=3))) == 3
+
+
+def test_segments_that_cannot_get_lower_are_in_no_subset() -> None:
+    """Of channels, stages alone have blocks to leave out."""
+    plan = planning.trace(CifarResNet(32), (3, 8, 8), multiple=4, kind="channels", depth=True)
+    assert len(plan.segments) > sets.MOST_SENTINELS
+    assert len(expanded(plan, "sentinel_depth")) == 7
 
 
 def test_proposed_networks_are_those_of_the_codes_each_once() -> None:
