@@ -850,3 +850,28 @@ def test_finalists_that_lose_more_than_is_allowed_are_marked(
     assert "drop 7.00 (1 seed): more than you allow" in (
         sheet.locator("#take .warning").inner_text()
     )
+
+
+def test_a_finalist_is_compared_with_the_baselines_finalist_whatever_else_was_tested(
+    written: Any, opened: Any, records: list[Record], tmp_path: Path
+) -> None:
+    """A sweep may have tested the baseline, too; what commands say goes by finalists alone."""
+    final = {"origin": "finalist", "seed": 5}
+    finalists = [
+        record.model_copy(update=final | {"test_score": accuracy})
+        for record, accuracy in ((records[0], 97.0), (records[3], 96.5))
+    ]
+    tested = [records[0].model_copy(update={"test_score": 99.0})]
+    tested.append(records[2].model_copy(update={"test_score": 98.6}))
+    store = Store(tmp_path / "runs")
+    store.write(store.study_folder(STUDY) / BEST_FOLDER, finalists[-1])
+    sheet = opened(written([*tested, *records[1:2], *records[3:], *finalists]))
+    assert "on test: 96.50 %, drop 0.50 (1 seed)." in sheet.locator("#take").inner_text()
+    scored = "(code, kind) => scored(study().networks.find((n) => n.code === code && "
+    said = sheet.evaluate(f"{scored}!isFinalist(n)), 'test_score')", SHALLOW)
+    assert said.startswith("98.60") and said.endswith("drop 0.40")  # as the sweep tested both
+    sheet.select_option("#metric", "test_score")
+    sheet.locator("#drop").fill("0.45")
+    assert SHALLOW in sheet.locator("#take").inner_text()
+    sheet.locator("#drop").fill("0.5")
+    assert sheet.evaluate("taken().own.code") == NARROW

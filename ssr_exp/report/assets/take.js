@@ -14,7 +14,8 @@ const capValue = () => {
 function largestDrop() {
   const full = baseline();
   if (!full) return state.drop || 1;
-  const worst = Math.max(0, ...comparable().map((n) => dropOf(scoreOf(n, comparedBy()).mean, full.mean)));
+  const lost = drops();
+  const worst = Math.max(0, ...comparable().map((n) => lost(n, scoreOf(n, comparedBy()).mean)));
   return judged().unit === "%" ? Math.min(20, Math.max(2, Math.ceil(worst))) : worst || Math.abs(full.mean) || 1;
 }
 
@@ -48,10 +49,11 @@ function capsNote() {
 function taken() {
   const full = baseline();
   if (!full) return { full: null, own: null, expected: null };
+  const lost = drops();
   const most = state.drop + 1e-9;
   const cap = capValue() * (1 + 1e-9);
   const cheapest = (networks, score) => networks
-    .filter((n) => isNumber(axis().of(n)) && axis().of(n) <= cap && dropOf(score(n), full.mean) <= most && isWithinCaps(n) && isPromised(n))
+    .filter((n) => isNumber(axis().of(n)) && axis().of(n) <= cap && lost(n, score(n)) <= most && isWithinCaps(n) && isPromised(n))
     .sort((a, b) => axis().of(a) - axis().of(b) || goodness(score(b) - score(a)))[0] || null;
   const handed = isUnmoved() ? handedOver() : null; // until somebody asks for something else
   const own = handed || cheapest(comparable(), (n) => scoreOf(n, comparedBy()).mean);
@@ -125,7 +127,7 @@ function confidenceNote() {
 function tested(network) {
   const final = study().networks.find((n) => isFinalist(n) && n.code === network.code && n.model === network.model);
   if (!final || !final.test_score) return null;
-  const full = baseline("test_score");
+  const full = baseline("test_score", true);
   const over = full && dropOf(final.test_score[0], full.mean) > state.drop + 1e-9;
   return element("p", { class: over ? "warning" : "note", text: `As a finalist, on test: ${scored(final, "test_score")} (${counted(final.seeds.length, "seed")})${over ? ": more than you allow" : ""}.` });
 }
