@@ -29,7 +29,7 @@ from ssr_exp.runs.predictions import (
     Sample,
 )
 from ssr_exp.runs.record import Fractions, Record, Status
-from ssr_exp.runs.score import ACCURACY, VAL_LOSS
+from ssr_exp.runs.score import ACCURACY, VAL_LOSS, Direction, Score
 from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE, PICTURE_FILE, RECORD_FILE, Store
 
 MakeRecord = Callable[..., Record]
@@ -875,3 +875,30 @@ def test_a_finalist_is_compared_with_the_baselines_finalist_whatever_else_was_te
     assert SHALLOW in sheet.locator("#take").inner_text()
     sheet.locator("#drop").fill("0.5")
     assert sheet.evaluate("taken().own.code") == NARROW
+
+
+def test_numbers_are_written_as_commands_write_them(written: Any, opened: Any) -> None:
+    sheet = opened(written(predicted=None))
+    how = Score(key="val/rmse", direction="min", unit="", bounds=(0.0, None))
+    sizes = (0.0, 1.5e-9, 12.3456e-6, 99.996e-6, 0.1, 2.0, 999.96, 9999.4, 9999.6, 23_456.7)
+    values = [*sizes, 123_456.7, 999_999.6, 1e6, 1_234_567.0, 1e13]
+    signed = [*values, *(-value for value in values)]
+    shown = sheet.evaluate(
+        "(values) => values.map((value) => numbered(value, { unit: '', bounds: [0, null] }))",
+        signed,
+    )
+    assert shown == [how.number(value) for value in signed]
+
+
+def test_a_limit_is_as_close_for_errors_far_below_one(
+    written: Any, opened: Any, records: list[Record]
+) -> None:
+    rmse = {"score_key": "val/rmse", "direction": Direction.min, "unit": "", "bounds": (0.0, None)}
+    rows = [
+        one.model_copy(update=rmse | {"score": score, "best_score": score})
+        for one, score in zip(records[:3], (1e-8, 1.03e-8, 1.01e-8), strict=True)
+    ]
+    sheet = opened(written(rows, None))  # 2 % of the baseline are allowed
+    assert sheet.evaluate("taken().own.code") == SHALLOW
+    sheet.locator("#drop").evaluate("(one) => { state.drop = 0; changed('take'); }")
+    assert not sheet.evaluate("isUnmoved()") and sheet.evaluate("taken().own.code") == BASELINE

@@ -19,6 +19,9 @@ function largestDrop() {
   return judged().unit === "%" ? Math.min(20, Math.max(2, Math.ceil(worst))) : worst || Math.abs(full.mean) || 1;
 }
 
+// What floating point may add to a drop, as `verdict.is_kept` allows; of errors far below 1, too.
+const slack = (drop) => Math.max(1e-9 * drop, 1e-12);
+
 // How likely a network loses no more on test than the slider allows; null where nobody says.
 function keeping(network) {
   const told = study().predictions;
@@ -50,7 +53,7 @@ function taken() {
   const full = baseline();
   if (!full) return { full: null, own: null, expected: null };
   const lost = drops();
-  const most = state.drop + 1e-9;
+  const most = state.drop + slack(state.drop);
   const cap = capValue() * (1 + 1e-9);
   const cheapest = (networks, score) => networks
     .filter((n) => isNumber(axis().of(n)) && axis().of(n) <= cap && lost(n, score(n)) <= most && isWithinCaps(n) && isPromised(n))
@@ -112,7 +115,7 @@ function handedOver() {
   return same.find((n) => !isFinalist(n)) || same[0] || null;
 }
 
-const isUnmoved = () => state.cap === null && Math.abs(state.drop - allowedDrop()) < 1e-9;
+const isUnmoved = () => state.cap === null && Math.abs(state.drop - allowedDrop()) <= slack(allowedDrop());
 const standing = (answer) => (answer?.kept === true ? "tested" : answer?.kept === false ? "tested, and it lost too much" : answer?.measured_on === "test" ? "tested" : "measured on val, not tested");
 const toldOf = (network) => `on ${scoreOf(network, comparedBy()).on}: ${scored(network, comparedBy())}${comparedBy() === "test_score" ? "" : meanOf(network)}`;
 const against = (answer) => (answer?.verdict ? element("p", { class: "warning", text: sentence(answer.verdict) }) : null);
@@ -128,7 +131,7 @@ function tested(network) {
   const final = study().networks.find((n) => isFinalist(n) && n.code === network.code && n.model === network.model);
   if (!final || !final.test_score) return null;
   const full = baseline("test_score", true);
-  const over = full && dropOf(final.test_score[0], full.mean) > state.drop + 1e-9;
+  const over = full && dropOf(final.test_score[0], full.mean) > state.drop + slack(state.drop);
   return element("p", { class: over ? "warning" : "note", text: `As a finalist, on test: ${scored(final, "test_score")} (${counted(final.seeds.length, "seed")})${over ? ": more than you allow" : ""}.` });
 }
 
