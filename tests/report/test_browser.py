@@ -160,7 +160,8 @@ def written(tmp_path: Path, records: list[Record], told: Predictions) -> Callabl
         if predicted is not None:
             folder = store.study_folder(predicted.study) / predictions.FOLDER
             predictions.write(store, folder, predicted)
-        fields = {"recipe": {"lr": 0.1}, "dataset": {"name": EVIL}}
+        trainer = {"callbacks": [{"_target_": "my.Stop", "patience": 3}, "plain"]}
+        fields = {"recipe": {"lr": 0.1}, "dataset": {"name": EVIL}, "trainer": trainer}
         text = json.dumps(fields)
         for name in {record.study for record in rows}:
             store.write_text(store.study_folder(name) / "study.json", text)
@@ -239,6 +240,7 @@ def test_all_views_open_without_a_complaint(written: Any, opened: Any) -> None:
     sheet.click("#tab-about")
     shown = sheet.locator("#about").inner_text()
     assert "recipe.lr" in shown and "torch" in shown and "1 failed" in shown
+    assert '{"_target_":"my.Stop","patience":3}, plain' in shown
     sheet.click("#tab-trade")
 
 
