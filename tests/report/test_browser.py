@@ -258,6 +258,32 @@ def test_only_failed_runs_open(written: Any, opened: Any, records: list[Record])
     assert EVIL in sheet.locator("#about").inner_text()
 
 
+def test_a_study_with_test_scores_alone_opens_on_them(
+    written: Any, opened: Any, records: list[Record]
+) -> None:
+    """As `dataset.train_on_val=true trainer.test=true` leaves it."""
+    none = {"score": None, "best_score": None, "val_loss": None}
+    rows = [
+        one.model_copy(update=none | {"test_score": score})
+        for one, score in zip(records[:3], (98.0, 97.0, 97.5), strict=True)
+    ]
+    other = records[0].model_copy(update={"study": "other"})
+    sheet = opened(written([*rows, other], None), hash_=f"#study={STUDY}")
+    assert sheet.locator("#metric").input_value() == "test_score"
+    assert sheet.locator("#trade canvas").count() == 1
+    assert sheet.locator("#reading").inner_text() == ""
+    assert SHALLOW in sheet.locator("#take").inner_text()
+    sheet.select_option("#metric", "best_score")
+    said = sheet.locator("#reading").inner_text()
+    assert "has this cost and this score (val, best epoch): choose others" in said
+    sheet.select_option("#study", label="other")
+    assert sheet.locator("#metric").input_value() == "best_score"
+    sheet.select_option("#metric", "test_score")
+    sheet.select_option("#study", label=STUDY)
+    sheet.select_option("#study", label="other")
+    assert sheet.locator("#metric").input_value() == "auto"
+
+
 def test_classes_and_a_picture_of_the_answer_are_shown(
     written: Any, opened: Any, records: list[Record], tmp_path: Path
 ) -> None:

@@ -88,6 +88,8 @@ function scoreOf(network, metric = state.metric) {
   return found ? { mean: found[0], std: found[1], on: name === "test_score" ? "test" : "val" } : null;
 }
 
+const isMeasured = (metric) => study().networks.some((n) => n[metric === "auto" ? "score" : metric]);
+
 const dropOf = (value, full) => goodness(full - value);
 
 // What networks are compared with: finalists with the baseline's finalist, others with its run. Where nothing says which
