@@ -16,8 +16,8 @@ import pytest
 from ssr_exp import messages
 from ssr_exp.app.studies.__main__ import main
 from ssr_exp.errors import SsrError
-from ssr_exp.report import page
-from ssr_exp.runs import studies, study_names
+from ssr_exp.report import page, page_data
+from ssr_exp.runs import leases, studies, study_names
 from ssr_exp.runs.record import FINALIST, Status
 from ssr_exp.runs.store import CONFIG_FILE, LAST_CHECKPOINT, Store
 from ssr_exp.runs.study_names import Asked
@@ -263,6 +263,24 @@ def test_failed_runs_and_weights_are_removed_of_one_study_or_of_all(
     assert done.lines("No longer: to export or load one of these", "finalists.seeds=0")
     assert not any(path.exists() for path in weights)
     assert [record.status for record in store.records()] == [Status.finished] * 2
+
+
+def test_the_page_shows_no_more_what_is_gone_though_something_stayed(
+    ssr_studies: Studies, store: Store, make_record: MakeRecord
+) -> None:
+    more = {"status": Status.failed, "score": None, "best_score": None, "error": "x"}
+    used = make_record(study=FIRST, seed=2, **more)
+    folder = store.folder(FIRST, used.network, 2)
+    store.write(folder, used)
+    page.write(store)
+    leases.write(folder, 600, "another process")
+    ended = ssr_studies("remove", "--failed", "--yes")
+    assert ended.code == 1 and "1 folder stayed" in ended.err
+    assert ended.lines(FIRST, "removed 1 run,") and ended.lines("left", "seed2")
+    (shown,) = [s for s in page_data.collect(store)["studies"] if s["name"] == FIRST]
+    assert json.dumps(shown["about"]["statuses"], separators=(",", ":")) in (
+        (store.root / page.FILE).read_text()
+    )
 
 
 def test_it_asks_on_a_terminal_and_takes_no_for_an_answer(
