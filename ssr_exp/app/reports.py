@@ -29,6 +29,12 @@ def write(composed: Any) -> str:
         SsrError: if there are no records, the page cannot be written, or W&B refuses.
     """
     conf = configuration.read(composed, ReportConfig)
+    is_page = conf.to is ReportTo.page
+    if conf.file is not None and not is_page:
+        raise SsrError(
+            f"file={conf.file} is where a page is written, and to={conf.to.value} writes none: "
+            "leave file= out, or type to=page."
+        )
     store = Store(conf.paths.runs)
     studies, fresh = _studies(store, conf), dict[str, Predictions]()
     if conf.study is not None:
@@ -36,7 +42,6 @@ def write(composed: Any) -> str:
     for study, records in studies.items() if conf.predict else ():
         if (predicted := _predict(store, study, records, trust=conf.trust)) is not None:
             fresh[study] = predicted
-    is_page = conf.to is ReportTo.page
     place = _page(store, conf, fresh) if is_page else _dashboards(store, conf, studies)
     print(f"report: {place}", flush=True)
     return place

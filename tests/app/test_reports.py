@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from ssr_exp.app import reports
-from ssr_exp.config import PathsConf, ReportConfig, SegmentConf
+from ssr_exp.config import PathsConf, ReportConfig, ReportTo, SegmentConf
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.store import CONFIG_FILE, Store
@@ -77,6 +78,16 @@ def test_a_page_that_cannot_be_written_is_a_sentence_with_the_word_that_chooses_
     for name in ("", "/"):
         with pytest.raises(SsrError, match=r"is no name of a file: type file=page\.html"):
             reports._page(store, ReportConfig(file=name), {})
+
+
+def test_a_file_is_of_a_page_alone(store: Store, record: Record) -> None:
+    asked = OmegaConf.structured(
+        ReportConfig(to=ReportTo.wandb, file="page.html", paths=PathsConf(runs=str(store.root)))
+    )
+    with pytest.raises(
+        SsrError, match=r"^file=page\.html is where a page is written, and to=wandb"
+    ):
+        reports.write(asked)
 
 
 def test_the_lattice_is_the_one_that_runs_were_made_with_or_else_the_usual_one(

@@ -31,7 +31,7 @@ def remove(store: Store, options: argparse.Namespace) -> None:
     Raises:
         SsrError: if there is no such study, a process uses it, or nobody says yes.
     """
-    if (ended := removal.end_others(store)) and not options.json:
+    if ended := removal.end_others(store):
         print(f"ended a removal that was killed: {bytes_text(ended)} freed")
     chosen = (
         None if options.study is None else study_names.find(store.root, options.study, whole=True)

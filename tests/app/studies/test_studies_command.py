@@ -81,6 +81,17 @@ def test_json_says_the_same_as_the_list(ssr_studies: Studies) -> None:
     assert json.loads(ssr_studies("show", "0a1b", "--json").out) == listed[0]
 
 
+@pytest.mark.parametrize("words", [["name", "0a1b", "pets"], ["remove", FIRST, "--yes"]])
+def test_what_prints_no_json_is_asked_for_none(
+    ssr_studies: Studies, store: Store, capsys: Capsys, words: list[str]
+) -> None:
+    for asked in ([*words, "--json"], ["--json", *words]):
+        with pytest.raises(SystemExit):
+            ssr_studies(*asked)
+        assert "--json" in capsys.readouterr().err.splitlines()[-1]
+    assert study_names.title(store.root, FIRST) == FIRST and store.records(FIRST)
+
+
 def test_a_study_is_shown_with_the_commands_that_go_on(ssr_studies: Studies, store: Store) -> None:
     words = ("model=resnet20", "dataset.root=a b", "modifiers=sentinel_all,random")
     asked = Asked(command="train", words=words, launcher=("hydra/launcher=joblib",))
