@@ -55,13 +55,15 @@ def _studies(store: Store, conf: ReportConfig) -> dict[str, list[Record]]:
     """
     studies = store.records_by_study()
     if not studies:
-        raise SsrError(f"there are no records of runs in {store.root}: {_elsewhere(store.root)}.")
+        where = "; ".join(store.renamed().values()) or _elsewhere(store.root)
+        raise SsrError(f"there are no records of runs in {store.root}: {where}.")
     if conf.study is None:
         return studies
     folder = study_names.find(store.root, conf.study)
     mine = {name: records for name, records in studies.items() if folder_name(name) == folder}
     if not mine:
-        raise SsrError(f"{store.root / folder} holds no record of a run yet: train some first.")
+        none = f"{store.root / folder} holds no record of a run yet: train some first"
+        raise SsrError(f"{store.renamed().get(folder, none)}.")
     return mine
 
 

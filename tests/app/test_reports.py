@@ -49,6 +49,17 @@ def test_records_that_are_nearby_are_named(store: Store, record: Record) -> None
     assert f"it is a study, type paths.runs={store.root} study={STUDY}" in inside
 
 
+def test_a_study_whose_folder_was_renamed_is_told_with_the_name_to_give_it_again(
+    store: Store, record: Record, make_record: Callable[..., Record]
+) -> None:
+    store.study_folder(STUDY).rename(store.root / "pets")
+    said = f"{store.root / 'pets'} holds 1 record of {STUDY} and is left out: call the folder"
+    assert said in refusal(store) and "type paths.runs" not in refusal(store)
+    other = make_record(study="other")
+    store.write(store.folder("other", other.network, 0), other)
+    assert refusal(store, study="pets").startswith(said)
+
+
 def test_an_unknown_study_is_told_with_those_that_there_are(store: Store, record: Record) -> None:
     assert "there is no study resnet9" in refusal(store, study="resnet9")
     assert STUDY in refusal(store, study="resnet9")

@@ -117,6 +117,15 @@ def test_a_folder_of_presets_is_typed_again_with_each_command(
     assert all(" --config-dir '/of mine/conf' " in line for line in typed)
 
 
+def test_a_study_whose_folder_was_renamed_is_listed_with_a_warning(
+    ssr_studies: Studies, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.study_folder(FIRST).rename(store.root / "pets")
+    assert ssr_studies().lines("pets") and ssr_studies().lines("pets")
+    (said,) = caplog.messages
+    assert f"pets holds 2 records of {FIRST} and is left out" in said
+
+
 def test_two_studies_are_compared_in_words(ssr_studies: Studies) -> None:
     compared = ssr_studies("compare", FIRST, SECOND)
     assert compared.code == 0
