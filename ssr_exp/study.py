@@ -540,7 +540,8 @@ class Study:
             self._asking.search.tell(self._asking.believe())
         except TooFew:
             log.info("the page has no predictions yet: the records are too few")
-        return page.write(self._asking.store, to=None if path is None else Path(path))
+        to = None if path is None else Path(path).expanduser()
+        return page.write(self._asking.store, to=to)
 
     def export(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any, TypeVar
 
 from hydra.core.config_store import ConfigStore
@@ -67,11 +67,12 @@ def read(composed: Any, schema: type[AnySchema]) -> AnySchema:
     conf = OmegaConf.to_object(container)
     assert isinstance(conf, schema)
     config.check(conf)
-    if (runs := conf.paths.runs).startswith("~"):
-        raise SsrError(
-            f"paths.runs={runs}: ~ is not read here: give the whole path, in a preset also "
-            "${oc.env:HOME} for it."
-        )
+    for name, path in asdict(conf.paths).items():
+        if path.startswith("~"):
+            raise SsrError(
+                f"paths.{name}={path}: ~ is not read here: give the whole path, in a preset also "
+                "${oc.env:HOME} for it."
+            )
     if isinstance(conf, config.Config):
         if conf.study is not None:
             from ssr_exp.training import loop_settings

@@ -29,6 +29,12 @@ def write(composed: Any) -> str:
         SsrError: if there are no records, the page cannot be written, or W&B refuses.
     """
     conf = configuration.read(composed, ReportConfig)
+    is_page = conf.to is ReportTo.page
+    if conf.file is not None and not is_page:
+        raise SsrError(
+            f"file={conf.file} is where a page is written, and to={conf.to.value} writes none: "
+            "leave file= out, or type to=page."
+        )
     store = Store(conf.paths.runs)
     studies, fresh = _studies(store, conf), dict[str, Predictions]()
     if conf.study is not None:
@@ -36,7 +42,6 @@ def write(composed: Any) -> str:
     for study, records in studies.items() if conf.predict else ():
         if (predicted := _predict(store, study, records, trust=conf.trust)) is not None:
             fresh[study] = predicted
-    is_page = conf.to is ReportTo.page
     place = _page(store, conf, fresh) if is_page else _dashboards(store, conf, studies)
     print(f"report: {place}", flush=True)
     return place
@@ -50,13 +55,15 @@ def _studies(store: Store, conf: ReportConfig) -> dict[str, list[Record]]:
     """
     studies = store.records_by_study()
     if not studies:
-        raise SsrError(f"there are no records of runs in {store.root}: {_elsewhere(store.root)}.")
+        where = "; ".join(store.renamed().values()) or _elsewhere(store.root)
+        raise SsrError(f"there are no records of runs in {store.root}: {where}.")
     if conf.study is None:
         return studies
     folder = study_names.find(store.root, conf.study)
     mine = {name: records for name, records in studies.items() if folder_name(name) == folder}
     if not mine:
-        raise SsrError(f"{store.root / folder} holds no record of a run yet: train some first.")
+        none = f"{store.root / folder} holds no record of a run yet: train some first"
+        raise SsrError(f"{store.renamed().get(folder, none)}.")
     return mine
 
 

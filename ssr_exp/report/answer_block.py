@@ -34,20 +34,23 @@ TYPED = ("best", "export", "page", "to train it")  # rows that are copied, so th
 Rows = list[tuple[str, str]]
 
 
-def read(store: Store, study: str, *, place: str | None = None) -> Rows:
+def read(store: Store, study: str, *, place: str | None = None, is_beside: bool = True) -> Rows:
     """Read the answer of a study's search, as rows of a name and a text; none without one.
 
     Args:
         store: of the records.
         study: whose `best/` is read.
         place: what the store's folder is called; None: by its path.
+        is_beside: whether the page lies in that folder.
     """
     folder = store.study_folder(study) / BEST_FOLDER
     record = store.read(folder) if (folder / RECORD_FILE).exists() else None
     comparison = search_results.read_comparison(store, study)
     if record is None or comparison is None:
         return []
-    return rows_of(store, study, record, comparison, folder=folder, place=place)
+    return rows_of(
+        store, study, record, comparison, folder=folder, place=place, is_beside=is_beside
+    )
 
 
 def rows_of(
@@ -58,6 +61,7 @@ def rows_of(
     *,
     folder: Path | None,
     place: str | None = None,
+    is_beside: bool = True,
 ) -> Rows:
     """Write an answer as rows of a name and a text.
 
@@ -68,10 +72,11 @@ def rows_of(
         told: what is said of it.
         folder: where its weights lie; None: none were told.
         place: what the store's folder is called; None: by its path.
+        is_beside: whether the page lies in that folder.
     """
     if place is not None and folder is not None:
         folder = Path(place, *folder.relative_to(store.root).parts)
-    rows, untrained = list(_rows(record, told, folder)), told.untrained
+    rows, untrained = list(_rows(record, told, folder, is_beside=is_beside)), told.untrained
     if untrained is None:
         return rows
     typed = next_training.words(store, study, untrained.network, place=place)
@@ -96,7 +101,9 @@ def lines(rows: Sequence[tuple[str, str]]) -> list[str]:
     return terminal.block(rows, unbroken=TYPED, width=terminal.console().width)
 
 
-def _rows(record: Record, told: Comparison, best: Path | None) -> Iterator[tuple[str, str]]:
+def _rows(
+    record: Record, told: Comparison, best: Path | None, *, is_beside: bool
+) -> Iterator[tuple[str, str]]:
     alone = ", the baseline: no smaller network is good enough yet" if record.is_whole else ""
     against = told.against(record)
     yield "answer", f"{record.model} {record.network}{alone}{_warned(told, against)}"
@@ -119,7 +126,8 @@ def _rows(record: Record, told: Comparison, best: Path | None) -> Iterator[tuple
         yield "weights", "none of it were told, so there is nothing to export"
         return
     yield "weights", verdict.weights(record)
-    yield "best", f"{best}, where {PLACE} is this page's" if PLACE in best.parts else str(best)
+    which = "this page's" if is_beside else "the folder of the runs"
+    yield "best", f"{best}, where {PLACE} is {which}" if PLACE in best.parts else str(best)
     if told.export is not None:
         command = messages.spelled("export")
         if PLACE in best.parts and Path(command[-1]).is_absolute():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -47,7 +48,9 @@ def write(
         SsrError: if the disk is full or the folder cannot be written.
     """
     path = to or store.root / FILE
-    store.write_text(path, render(page_data.collect(store, only, fresh)))
+    is_beside = os.path.realpath(path.parent) == os.path.realpath(store.root)
+    shown = page_data.collect(store, only, fresh, is_beside=is_beside)
+    store.write_text(path, render(shown))
     return path
 
 

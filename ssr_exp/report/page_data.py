@@ -39,6 +39,8 @@ def collect(
     store: Store,
     only: Sequence[str] = (),
     fresh: Mapping[str, Predictions] = MappingProxyType({}),
+    *,
+    is_beside: bool = True,
 ) -> dict[str, Any]:
     """Gather all that a page of a store's studies shows.
 
@@ -46,6 +48,7 @@ def collect(
         store: of the records.
         only: the names of the studies; none: all.
         fresh: predictions of studies, where they are not those that the store has.
+        is_beside: whether the page lies in the store's folder.
     """
     records, fields = store.records_by_study(), studies.read_all(store.root)
     finals = search_results.finalist_studies(store, records)
@@ -61,6 +64,7 @@ def collect(
             fields.get(folder_name(name), {}),
             predicted[name],
             points=points,
+            is_beside=is_beside,
         )
         for name in names
     ]
@@ -83,12 +87,13 @@ def _study(
     predicted: Predictions | None,
     *,
     points: int,
+    is_beside: bool,
 ) -> dict[str, Any]:
     first, *_ = searched = [record for record in records if record.study == name]
     comparison = search_results.read_comparison(store, name)
     settings, handed = page_networks.latency_settings(records, predicted), _handed_over(store, name)
     place = answer_block.place_on_a_page(store)
-    block = answer_block.read(store, name, place=place)
+    block = answer_block.read(store, name, place=place, is_beside=is_beside)
     return {
         "name": name,
         "title": study_names.title(store.root, name),

@@ -80,11 +80,6 @@ def _is_old(folder: Path) -> bool:
     return time.time() - (written_ns(folder) or 0) / 1e9 > YOUNG_S
 
 
-def used(store: Store, study: str) -> list[Path]:
-    """List the folders of a study that processes use: runs, searches, and what they write."""
-    return _claimed(store, store.study_folder(study))
-
-
 def searched(store: Store, study: str) -> list[Path]:
     """List the searches and sweeps of a study that are under way."""
     folder = store.study_folder(study)

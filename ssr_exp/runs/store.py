@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.files import cannot_write
 from ssr_exp.runs import leases
 from ssr_exp.runs.record import SCHEMA, Record, Status
+from ssr_exp.terminal import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,6 +45,8 @@ LONGEST = 200  # characters of a folder's name; disks take 255
 CUT = re.compile(rf"[A-Za-z0-9._-]{{{LONGEST}}}-[0-9a-f]{{8}}")
 GLANCE_S = 0.1  # how long `is_busy` tries; all but the first moment of it only if a process trains
 PATIENCE_S = 0.4  # how long a claim outlasts such glances
+
+_texts_said: set[str] = set()  # warnings that are given once
 
 
 class Busy(SsrError):
@@ -111,15 +114,44 @@ class Store:
     def records(self, study: str | None = None) -> list[Record]:
         """Read all records, or those of one study, in the order of their paths.
 
-        A record elsewhere than in a run's folder is a copy and no run.
+        A record elsewhere than in a run's folder is a copy and no run. Those of a study whose
+        folder was renamed are left out with a warning.
         """
-        root, studies = (self.root, "*/") if study is None else (self.study_folder(study), "")
-        paths = sorted(root.glob(f"{studies}*/seed*/{RECORD_FILE}"))
-        runs = (path.parent for path in paths if SEED.fullmatch(path.parent.name))
-        records = ((run.parents[1].name, self.read(run)) for run in runs)
-        own = [r for home, r in records if r is not None and home == folder_name(r.study)]
+        records = self._records_by_folder(study)
+        for said in self._renamed(records).values():
+            if said not in _texts_said:
+                _texts_said.add(said)
+                log.warning("%s", said)
+        own = [r for home, some in records.items() for r in some if home == folder_name(r.study)]
         # Its folder, which may stand for it, does not keep all letters of a name.
         return own if study is None else [r for r in own if r.study == study] or own
+
+    def renamed(self) -> dict[str, str]:
+        """Say of each folder of a study that was renamed, by its name, what it holds."""
+        return self._renamed(self._records_by_folder())
+
+    def _records_by_folder(self, study: str | None = None) -> dict[str, list[Record]]:
+        root, studies = (self.root, "*/") if study is None else (self.study_folder(study), "")
+        records: dict[str, list[Record]] = {}
+        for path in sorted(root.glob(f"{studies}*/seed*/{RECORD_FILE}")):
+            run = path.parent
+            if SEED.fullmatch(run.name) and (record := self.read(run)) is not None:
+                records.setdefault(run.parents[1].name, []).append(record)
+        return records
+
+    def _renamed(self, records: Mapping[str, Sequence[Record]]) -> dict[str, str]:
+        """Look for folders of the records of one study that has no other folder: no copies."""
+        said = {}
+        for home, some in records.items():
+            study, *others = {record.study for record in some}
+            folder = self.study_folder(study)
+            if not others and home != folder.name and not folder.exists():
+                said[home] = (
+                    f"{self.root / home} holds {counted(len(some), 'record')} of {study} and "
+                    f"is left out: call the folder {folder} again, and give the study a name of "
+                    "your own with ssr studies name"
+                )
+        return said
 
     def records_by_study(self) -> dict[str, list[Record]]:
         """Read all records, those of each study together."""

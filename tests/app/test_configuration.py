@@ -72,10 +72,11 @@ def test_arguments_of_any_name_are_taken(conf: Compose, words: list[str]) -> Non
     assert (labelled.name, labelled.target) == ("mine", "my.Net")
 
 
-def test_a_home_that_nobody_reads_is_no_folder_of_runs() -> None:
+@pytest.mark.parametrize("name", ["runs", "data"])
+def test_a_home_that_nobody_reads_is_no_folder(name: str) -> None:
     one = whole()
-    one.paths.runs = "~/runs"
-    with pytest.raises(SsrError, match=r"paths\.runs=~/runs: ~ is not read here"):
+    setattr(one.paths, name, f"~/{name}")
+    with pytest.raises(SsrError, match=rf"paths\.{name}=~/{name}: ~ is not read here"):
         configuration.read(OmegaConf.structured(one), Config)
 
 

@@ -204,11 +204,11 @@ def test_a_command_keeps_its_study_from_being_removed_until_it_ends(
 
     def begin_all(self: continuing.Continued, members: object) -> None:
         train(self, members)  # type: ignore[arg-type]
-        seen.append(len(removal.used(store, only(store))))
+        seen.append(len(removal.searched(store, only(store))))
 
     monkeypatch.setattr(continuing.Continued, "begin_all", begin_all)
     command(*BEGIN)
-    assert seen == [1] and removal.used(store, only(store)) == []
+    assert seen == [1] and removal.searched(store, only(store)) == []
 
 
 @pytest.mark.slow

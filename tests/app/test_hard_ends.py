@@ -221,13 +221,14 @@ def test_a_folder_of_something_else_is_no_study(begin: Begin, tmp_path: Path) ->
     assert f"{tmp_path / 'shapes'} is there already, with photo.jpg" in refused(begin)
 
 
-def test_a_folder_of_runs_is_of_the_users_home_and_of_where_the_study_was_begun(
+def test_runs_and_pages_are_of_the_users_home_and_of_where_the_study_was_begun(
     begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     study = begin(runs="~/runs")
     assert (tmp_path / "home" / "runs" / "shapes" / "study.json").exists()
     assert Study.open("shapes", runs="~/runs", trust=True).score == study.score
+    assert study.page("~/page.html") == tmp_path / "home" / "page.html"
     monkeypatch.chdir(tmp_path)
     here = begin(runs="runs")
     candidate = asked(here)

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from ssr_exp.app import reports
-from ssr_exp.config import PathsConf, ReportConfig, SegmentConf
+from ssr_exp.config import PathsConf, ReportConfig, ReportTo, SegmentConf
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.store import CONFIG_FILE, Store
@@ -48,6 +49,17 @@ def test_records_that_are_nearby_are_named(store: Store, record: Record) -> None
     assert f"it is a study, type paths.runs={store.root} study={STUDY}" in inside
 
 
+def test_a_study_whose_folder_was_renamed_is_told_with_the_name_to_give_it_again(
+    store: Store, record: Record, make_record: Callable[..., Record]
+) -> None:
+    store.study_folder(STUDY).rename(store.root / "pets")
+    said = f"{store.root / 'pets'} holds 1 record of {STUDY} and is left out: call the folder"
+    assert said in refusal(store) and "type paths.runs" not in refusal(store)
+    other = make_record(study="other")
+    store.write(store.folder("other", other.network, 0), other)
+    assert refusal(store, study="pets").startswith(said)
+
+
 def test_an_unknown_study_is_told_with_those_that_there_are(store: Store, record: Record) -> None:
     assert "there is no study resnet9" in refusal(store, study="resnet9")
     assert STUDY in refusal(store, study="resnet9")
@@ -77,6 +89,16 @@ def test_a_page_that_cannot_be_written_is_a_sentence_with_the_word_that_chooses_
     for name in ("", "/"):
         with pytest.raises(SsrError, match=r"is no name of a file: type file=page\.html"):
             reports._page(store, ReportConfig(file=name), {})
+
+
+def test_a_file_is_of_a_page_alone(store: Store, record: Record) -> None:
+    asked = OmegaConf.structured(
+        ReportConfig(to=ReportTo.wandb, file="page.html", paths=PathsConf(runs=str(store.root)))
+    )
+    with pytest.raises(
+        SsrError, match=r"^file=page\.html is where a page is written, and to=wandb"
+    ):
+        reports.write(asked)
 
 
 def test_the_lattice_is_the_one_that_runs_were_made_with_or_else_the_usual_one(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ssr_exp.report import answer_block, page_data
+from ssr_exp.report import answer_block, page, page_data
 from ssr_exp.runs.record import Fractions
 from ssr_exp.runs.store import Store
 from tests.report.conftest import FULL, STUDY, Put
@@ -232,6 +232,20 @@ def test_the_page_has_the_same_rows_and_no_folder_of_this_machine(
         k: v for k, v in rows.items() if k not in places
     }
     assert all(str(store.root) not in told[name] and "FOLDER/" in told[name] for name in places)
+
+
+def test_a_page_says_which_folder_it_means_wherever_it_lies(
+    block: Block, store: Store, tmp_path: Path
+) -> None:
+    block()
+    here, there = "where FOLDER is this page's", "where FOLDER is the folder of the runs"
+    for to, said, other in (
+        (None, here, there),
+        (store.root / ".." / store.root.name / "page.html", here, there),
+        (tmp_path / "page.html", there, here),
+    ):
+        text = page.write(store, to=to).read_text()
+        assert said in text and other not in text
 
 
 def test_segments_beyond_a_few_are_counted(block: Block) -> None:

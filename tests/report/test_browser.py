@@ -29,7 +29,7 @@ from ssr_exp.runs.predictions import (
     Sample,
 )
 from ssr_exp.runs.record import Fractions, Record, Status
-from ssr_exp.runs.score import ACCURACY, VAL_LOSS
+from ssr_exp.runs.score import ACCURACY, VAL_LOSS, Direction, Score
 from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE, PICTURE_FILE, RECORD_FILE, Store
 
 MakeRecord = Callable[..., Record]
@@ -160,7 +160,8 @@ def written(tmp_path: Path, records: list[Record], told: Predictions) -> Callabl
         if predicted is not None:
             folder = store.study_folder(predicted.study) / predictions.FOLDER
             predictions.write(store, folder, predicted)
-        fields = {"recipe": {"lr": 0.1}, "dataset": {"name": EVIL}}
+        trainer = {"callbacks": [{"_target_": "my.Stop", "patience": 3}, "plain"]}
+        fields = {"recipe": {"lr": 0.1}, "dataset": {"name": EVIL}, "trainer": trainer}
         text = json.dumps(fields)
         for name in {record.study for record in rows}:
             store.write_text(store.study_folder(name) / "study.json", text)
@@ -239,6 +240,7 @@ def test_all_views_open_without_a_complaint(written: Any, opened: Any) -> None:
     sheet.click("#tab-about")
     shown = sheet.locator("#about").inner_text()
     assert "recipe.lr" in shown and "torch" in shown and "1 failed" in shown
+    assert '{"_target_":"my.Stop","patience":3}, plain' in shown
     sheet.click("#tab-trade")
 
 
@@ -254,6 +256,32 @@ def test_only_failed_runs_open(written: Any, opened: Any, records: list[Record])
     sheet = opened(written(records[-1:], None))
     sheet.click("#tab-about")
     assert EVIL in sheet.locator("#about").inner_text()
+
+
+def test_a_study_with_test_scores_alone_opens_on_them(
+    written: Any, opened: Any, records: list[Record]
+) -> None:
+    """As `dataset.train_on_val=true trainer.test=true` leaves it."""
+    none = {"score": None, "best_score": None, "val_loss": None}
+    rows = [
+        one.model_copy(update=none | {"test_score": score})
+        for one, score in zip(records[:3], (98.0, 97.0, 97.5), strict=True)
+    ]
+    other = records[0].model_copy(update={"study": "other"})
+    sheet = opened(written([*rows, other], None), hash_=f"#study={STUDY}")
+    assert sheet.locator("#metric").input_value() == "test_score"
+    assert sheet.locator("#trade canvas").count() == 1
+    assert sheet.locator("#reading").inner_text() == ""
+    assert SHALLOW in sheet.locator("#take").inner_text()
+    sheet.select_option("#metric", "best_score")
+    said = sheet.locator("#reading").inner_text()
+    assert "has this cost and this score (val, best epoch): choose others" in said
+    sheet.select_option("#study", label="other")
+    assert sheet.locator("#metric").input_value() == "best_score"
+    sheet.select_option("#metric", "test_score")
+    sheet.select_option("#study", label=STUDY)
+    sheet.select_option("#study", label="other")
+    assert sheet.locator("#metric").input_value() == "auto"
 
 
 def test_classes_and_a_picture_of_the_answer_are_shown(
@@ -850,3 +878,55 @@ def test_finalists_that_lose_more_than_is_allowed_are_marked(
     assert "drop 7.00 (1 seed): more than you allow" in (
         sheet.locator("#take .warning").inner_text()
     )
+
+
+def test_a_finalist_is_compared_with_the_baselines_finalist_whatever_else_was_tested(
+    written: Any, opened: Any, records: list[Record], tmp_path: Path
+) -> None:
+    """A sweep may have tested the baseline, too; what commands say goes by finalists alone."""
+    final = {"origin": "finalist", "seed": 5}
+    finalists = [
+        record.model_copy(update=final | {"test_score": accuracy})
+        for record, accuracy in ((records[0], 97.0), (records[3], 96.5))
+    ]
+    tested = [records[0].model_copy(update={"test_score": 99.0})]
+    tested.append(records[2].model_copy(update={"test_score": 98.6}))
+    store = Store(tmp_path / "runs")
+    store.write(store.study_folder(STUDY) / BEST_FOLDER, finalists[-1])
+    sheet = opened(written([*tested, *records[1:2], *records[3:], *finalists]))
+    assert "on test: 96.50 %, drop 0.50 (1 seed)." in sheet.locator("#take").inner_text()
+    scored = "(code, kind) => scored(study().networks.find((n) => n.code === code && "
+    said = sheet.evaluate(f"{scored}!isFinalist(n)), 'test_score')", SHALLOW)
+    assert said.startswith("98.60") and said.endswith("drop 0.40")  # as the sweep tested both
+    sheet.select_option("#metric", "test_score")
+    sheet.locator("#drop").fill("0.45")
+    assert SHALLOW in sheet.locator("#take").inner_text()
+    sheet.locator("#drop").fill("0.5")
+    assert sheet.evaluate("taken().own.code") == NARROW
+
+
+def test_numbers_are_written_as_commands_write_them(written: Any, opened: Any) -> None:
+    sheet = opened(written(predicted=None))
+    how = Score(key="val/rmse", direction="min", unit="", bounds=(0.0, None))
+    sizes = (0.0, 1.5e-9, 12.3456e-6, 99.996e-6, 0.1, 2.0, 999.96, 9999.4, 9999.6, 23_456.7)
+    values = [*sizes, 123_456.7, 999_999.6, 1e6, 1_234_567.0, 1e13]
+    signed = [*values, *(-value for value in values)]
+    shown = sheet.evaluate(
+        "(values) => values.map((value) => numbered(value, { unit: '', bounds: [0, null] }))",
+        signed,
+    )
+    assert shown == [how.number(value) for value in signed]
+
+
+def test_a_limit_is_as_close_for_errors_far_below_one(
+    written: Any, opened: Any, records: list[Record]
+) -> None:
+    rmse = {"score_key": "val/rmse", "direction": Direction.min, "unit": "", "bounds": (0.0, None)}
+    rows = [
+        one.model_copy(update=rmse | {"score": score, "best_score": score})
+        for one, score in zip(records[:3], (1e-8, 1.03e-8, 1.01e-8), strict=True)
+    ]
+    sheet = opened(written(rows, None))  # 2 % of the baseline are allowed
+    assert sheet.evaluate("taken().own.code") == SHALLOW
+    sheet.locator("#drop").evaluate("(one) => { state.drop = 0; changed('take'); }")
+    assert not sheet.evaluate("isUnmoved()") and sheet.evaluate("taken().own.code") == BASELINE

@@ -15,7 +15,7 @@ import pytest
 from ssr_exp.errors import SsrError
 from ssr_exp.runs import leases, removal, studies
 from ssr_exp.runs.record import Record, Status
-from ssr_exp.runs.store import BEST_FOLDER, LAST_CHECKPOINT, Store
+from ssr_exp.runs.store import BEST_FOLDER, LAST_CHECKPOINT, Busy, Store
 from tests.conftest import MakeRecord
 
 STUDY = "resnet20-digits-0a1b2c3d"
@@ -166,8 +166,10 @@ def test_a_command_that_works_on_a_study_keeps_it_and_a_killed_one_does_not(
 ) -> None:
     leave("d1_w1")
     with removal.using(store, STUDY):
-        assert [path.parent.name for path in removal.used(store, STUDY)] == [removal.IN_USE]
-    assert removal.used(store, STUDY) == []
+        assert [path.parent.name for path in removal.searched(store, STUDY)] == [removal.IN_USE]
+        with pytest.raises(Busy, match="another process uses"):
+            removal.remove_study(store, STUDY)
+    assert removal.searched(store, STUDY) == []
     (killed := store.study_folder(STUDY) / removal.IN_USE / "1-killed").mkdir()
     (killed / ".lock").touch()
     os.utime(killed, (0, 0))

@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,6 +102,24 @@ def test_records_of_another_study_are_not_mixed_in(store: Store, make_record: Ma
     for record in store.records():  # with its seed, it would halve a spread, or more
         assert store.records(record.study) == [record]
     assert len(store.records()) == 2 and store.records("one-copy") == []
+
+
+def test_a_study_whose_folder_was_renamed_is_said_once_and_a_copy_is_not(
+    store: Store, make_record: MakeRecord, caplog: pytest.LogCaptureFixture
+) -> None:
+    for seed in (0, 1):
+        store.write(store.folder("one", "net", seed), make_record(study="one", seed=seed))
+    shutil.copytree(store.study_folder("one"), store.root / "copy")
+    store.write(store.folder("two", "stray", 0), make_record(study="gone"))  # copied by hand
+    store.write(store.folder("two", "net", 0), make_record(study="two"))
+    assert len(store.records()) == 3 and not caplog.messages
+    shutil.rmtree(store.root / "copy")
+    store.study_folder("one").rename(store.root / "pets")
+    assert [record.study for _ in "12" for record in store.records()] == ["two", "two"]
+    assert store.records("pets") == [] and caplog.messages == [*store.renamed().values()]
+    (said,) = caplog.messages
+    assert said.startswith(f"{store.root / 'pets'} holds 2 records of one and is left out")
+    assert f"call the folder {store.root / 'one'} again" in said
 
 
 def test_a_study_is_read_by_its_name_and_by_that_of_its_folder(

@@ -27,7 +27,10 @@ INTERRUPTED = 130  # as shells say it
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out what the command line asks for."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if options.json and options.carry_out in (_name, removing.remove):
+        parser.error("--json is of the list, show and compare: leave it out.")
     logging.basicConfig(handlers=[messages.screen()], level=logging.INFO)
     try:
         carry_out: Callable[[Store, argparse.Namespace], None] = options.carry_out
@@ -164,30 +167,36 @@ def _compared(one: StudySummary, other: StudySummary) -> dict[str, object]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    shared.add_argument("--runs", metavar="DIR", help=f"the folder of the records ({RUNS})")
-    shared.add_argument("--json", action="store_true", help="print JSON")
+    place = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    place.add_argument("--runs", metavar="DIR", help=f"the folder of the records ({RUNS})")
+    shown = argparse.ArgumentParser(
+        add_help=False, argument_default=argparse.SUPPRESS, parents=[place]
+    )
+    shown.add_argument("--json", action="store_true", help="print JSON")
     parser = argparse.ArgumentParser(
-        prog=removing.PROG, description="List the studies of a folder of runs.", parents=[shared]
+        prog=removing.PROG, description="List the studies of a folder of runs.", parents=[shown]
     )
     parser.set_defaults(carry_out=_list, runs=RUNS, json=False)
     study = "a study's name, one of your own, or a beginning of it"
     adding = parser.add_subparsers(metavar="{show,name,compare,remove}")
 
-    def add(name: str, carry_out: object, says: str) -> argparse.ArgumentParser:
-        added = adding.add_parser(name, help=says, description=f"{says}.", parents=[shared])
+    def add(
+        name: str, carry_out: object, says: str, options: argparse.ArgumentParser
+    ) -> argparse.ArgumentParser:
+        added = adding.add_parser(name, help=says, description=f"{says}.", parents=[options])
         added.set_defaults(carry_out=carry_out)
         return added
 
-    shows = add("show", _show, "Say more of one, and the commands that go on with it")
+    shows = add("show", _show, "Say more of one, and the commands that go on with it", shown)
     shows.add_argument("study", help=study)
-    names = add("name", _name, "Give a study a name of your own")
+    names = add("name", _name, "Give a study a name of your own", place)
     names.add_argument("study", help=study)
     names.add_argument("name", help="up to 100 letters, digits, and . _ -")
-    compares = add("compare", _compare, "Say in what two differ, and what came of them")
+    compares = add("compare", _compare, "Say in what two differ, and what came of them", shown)
     compares.add_argument("study", help=study)
     compares.add_argument("other", help="another one")
-    removes = add("remove", removing.remove, "Free space; what another process uses stays")
+    says = "Free space; what another process uses stays"
+    removes = add("remove", removing.remove, says, place)
     removes.add_argument("study", nargs="?", help=f"{study}; of --failed, --checkpoints: none: all")
     removes.add_argument("--failed", action="store_true", help="only runs that failed")
     weights = "only weights that nothing goes on from; best/ and finalists stay"

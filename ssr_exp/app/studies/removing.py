@@ -31,7 +31,7 @@ def remove(store: Store, options: argparse.Namespace) -> None:
     Raises:
         SsrError: if there is no such study, a process uses it, or nobody says yes.
     """
-    if (ended := removal.end_others(store)) and not options.json:
+    if ended := removal.end_others(store):
         print(f"ended a removal that was killed: {bytes_text(ended)} freed")
     chosen = (
         None if options.study is None else study_names.find(store.root, options.study, whole=True)
@@ -47,7 +47,8 @@ def remove(store: Store, options: argparse.Namespace) -> None:
             f"name what is removed: {PROG} remove NAME{place}, or --failed, or --checkpoints, of "
             "one study or of all."
         )
-    write_page(store)
+    else:
+        write_page(store)
 
 
 def _remove_study(store: Store, options: argparse.Namespace, study: str) -> None:
@@ -61,6 +62,7 @@ def _remove_study(store: Store, options: argparse.Namespace, study: str) -> None
     _confirm(options, f"remove all of {what}")
     freed = removal.remove_study(store, study)
     print(f"removed {name}: {bytes_text(freed)} freed")
+    write_page(store)
     for other in summaries:
         if other.finalists_of == study:
             typed = f"{PROG} remove {other.title}{study_names.at(store.root)}"
@@ -77,19 +79,23 @@ def _remove_parts(store: Store, options: argparse.Namespace, chosen: Sequence[st
     freed = sum(map(removal.size, runs)) + sum(map(_size, weights))
     if not runs and not weights:
         print("there is nothing to remove")
+        write_page(store)  # of a removal that was killed
         return
     parts = [counted(len(runs), "failed run")] * bool(runs)
     parts += [counted(len(weights), "file") + " of weights"] * bool(weights)
     _confirm(options, f"remove {' and '.join(parts)}, {bytes_text(freed)}")
     needed = removal.started_from(store) if options.checkpoints else set()  # after the answer
     left, gone = set[Path](), False
-    for one in chosen:
-        if options.failed:
-            _say(store, one, removal.remove_failed(store, one), "", left)
-        if options.checkpoints:
-            removed = removal.remove_weights(store, one, needed)
-            _say(store, one, removed, "the weights of ", left)
-            gone = gone or bool(removed.runs)
+    try:
+        for one in chosen:
+            if options.failed:
+                _say(store, one, removal.remove_failed(store, one), "", left)
+            if options.checkpoints:
+                removed = removal.remove_weights(store, one, needed)
+                _say(store, one, removed, "the weights of ", left)
+                gone = gone or bool(removed.runs)
+    finally:  # of what is gone by then
+        write_page(store)
     if gone:
         print(NO_LONGER)
     if left:

@@ -1,8 +1,10 @@
 // What a study is and took: recipe, seeds, versions, hours, failures.
 function leaves(fields, prefix = "") {
   return Object.entries(fields).flatMap(([name, value]) =>
-    value !== null && typeof value === "object" && !Array.isArray(value) ? leaves(value, `${prefix}${name}.`) : [[`${prefix}${name}`, Array.isArray(value) ? value.join(", ") : String(value ?? "") || "none"]]);
+    value !== null && typeof value === "object" && !Array.isArray(value) ? leaves(value, `${prefix}${name}.`) : [[`${prefix}${name}`, Array.isArray(value) ? value.map(listed).join(", ") : String(value ?? "") || "none"]]);
 }
+
+const listed = (item) => (item !== null && typeof item === "object" ? JSON.stringify(item) : item);
 
 const factList = (pairs) => element("dl", { class: "facts" }, pairs.map(([name, value]) => [element("dt", { text: name }), element("dd", { text: value })]));
 

@@ -36,9 +36,17 @@ const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.t
 const percent = (share) => (share >= 0.0995 ? `${(100 * share).toFixed(1)}%` : `${(100 * share).toPrecision(2)}%`);
 const fixed = (value) => value.toFixed(2);
 
+// Four digits, whole numbers up to a million, as `Score.number` writes them: Python's .4g has e-05 where toString has none.
+function general(value) {
+  if (Math.abs(value) >= 1e4 && Math.abs(value) < 1e6) return value.toFixed(0);
+  const [digits, power] = value.toExponential(3).split("e");
+  if (Number(power) >= -4 && Number(power) < 4) return `${Number(value.toPrecision(4))}`;
+  return `${Number(digits)}e${power[0]}${power.slice(1).padStart(2, "0")}`;
+}
+
 // A score, or a loss, as it is written: `how` says its unit, and the bounds of a share.
 const isShare = (how) => how.bounds && how.bounds[0] === 0 && how.bounds[1] === 1;
-const numbered = (value, how) => (how.unit === "%" ? fixed(value) : isShare(how) ? value.toFixed(4) : `${Number(value.toPrecision(4))}`);
+const numbered = (value, how) => (how.unit === "%" ? fixed(value) : isShare(how) ? value.toFixed(4) : general(value));
 const united = (value, how) => `${numbered(value, how)} ${how.unit}`.trim();
 const likely = (share) => (share > 0.995 ? "over 99%" : share < 0.005 ? "under 1%" : `${Math.round(100 * share)}%`);
 const dropped = (value, how) => `${numbered(value, how)} ${how.unit_of_drops}`.trim();

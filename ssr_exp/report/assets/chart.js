@@ -138,7 +138,7 @@ function showChart() {
     ...groups().filter((name) => !state.hidden.has(name)).map((name) => kindSeries(name, networks.filter((n) => group(n) === name))),
   ].filter((one) => !one.networks || one.networks.length);
   shownNetworks = layers.map((one) => one.networks || []);
-  byId("reading").textContent = networks.length + points.length ? "" : "Nothing that has finished can be shown here; the Study view says what failed.";
+  byId("reading").textContent = networks.length + points.length ? "" : whyEmpty();
   box.hidden = !(networks.length + points.length);
   if (box.hidden) return;
   const across = [...networks, ...points].map((n) => place(axis().of(n)));
@@ -164,6 +164,11 @@ function showChart() {
     series: [...layers.map(({ networks: _, ...one }) => one), ...ringSeries()],
   }, { notMerge: true });
   showLegend(points.length);
+}
+
+function whyEmpty() {
+  if (!Object.keys(METRICS).some(isMeasured)) return "Nothing that has finished can be shown here; the Study view says what failed.";
+  return `No network of the kinds that are shown has this cost and this score (${METRICS[state.metric]}): choose others.`;
 }
 
 function begun(box) {

@@ -37,6 +37,7 @@ function choose(number) {
   Object.assign(recalled, { drop: null, cap: null });
   byId("filter").value = "";
   if (!axisNamed(state.axis)) state.axis = null;
+  if (!isMeasured(state.metric)) state.metric = Object.keys(METRICS).find(isMeasured) ?? USUAL.metric;
   showStudy();
   changed("study");
 }
@@ -45,7 +46,7 @@ const allowedDrop = () => study().predictions?.max_drop ?? usualDrop();
 
 // What a search allows where nobody says: a point of percent, else 2 % of the baseline.
 function usualDrop() {
-  const full = baseline("score");
+  const full = baseline("score") || baseline("test_score");
   return judged().unit === "%" || !full ? 1 : Math.abs(full.mean) / 50;
 }
 

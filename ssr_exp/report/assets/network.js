@@ -32,7 +32,7 @@ function expects(network, word = " expected") {
 
 function scored(network, metric) {
   const { mean, std } = scoreOf(network, metric);
-  const full = baseline(metric);
+  const full = baseline(metric, isFinalist(network));
   const write = (value) => numbered(value, judged());
   const lost = full ? dropOf(mean, full.mean) : 0;
   const isWhole = network.kind === "baseline" || network === finalBaseline(metric);

@@ -88,11 +88,23 @@ function scoreOf(network, metric = state.metric) {
   return found ? { mean: found[0], std: found[1], on: name === "test_score" ? "test" : "val" } : null;
 }
 
+const isMeasured = (metric) => study().networks.some((n) => n[metric === "auto" ? "score" : metric]);
+
 const dropOf = (value, full) => goodness(full - value);
 
-function baseline(metric = comparedBy()) {
-  const found = study().networks.find((n) => n.kind === "baseline" && scoreOf(n, metric)) || finalBaseline(metric);
+// What networks are compared with: finalists with the baseline's finalist, others with its run. Where nothing says which
+// they are, on test with the finalist, as the commands compare.
+function baseline(metric = comparedBy(), ofFinalists = metric === "test_score") {
+  const ordinary = study().networks.find((n) => n.kind === "baseline" && scoreOf(n, metric));
+  const final = finalBaseline(metric);
+  const found = ofFinalists ? final || ordinary : ordinary || final;
   return found ? scoreOf(found, metric) : null;
+}
+
+// How much worse than its baseline a network is, for many of them.
+function drops() {
+  const [ordinary, final] = [false, true].map((ofFinalists) => baseline(comparedBy(), ofFinalists));
+  return (network, value) => dropOf(value, (isFinalist(network) ? final : ordinary).mean);
 }
 
 function finalBaseline(metric) {

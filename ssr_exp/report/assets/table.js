@@ -9,7 +9,7 @@ function columns() {
   const timed = study().settings.map((setting, s) => ({
     id: `latency${s}`, name: `ms, ${shortSetting(setting)}`, title: setting, of: (n) => n.latency[s], write: (v) => `${Number(v.toPrecision(4))}`,
   }));
-  const drop = (n) => { const base = baseline("score"); return base && n.score ? dropOf(n.score[0], base.mean) : null; };
+  const drop = (n) => { const base = baseline("score", isFinalist(n)); return base && n.score ? dropOf(n.score[0], base.mean) : null; };
   return [
     { id: "code", name: "network", text: true, of: (n) => n.code },
     { id: "kind", name: "kind", text: true, of: kindOf },

@@ -14,9 +14,13 @@ const capValue = () => {
 function largestDrop() {
   const full = baseline();
   if (!full) return state.drop || 1;
-  const worst = Math.max(0, ...comparable().map((n) => dropOf(scoreOf(n, comparedBy()).mean, full.mean)));
+  const lost = drops();
+  const worst = Math.max(0, ...comparable().map((n) => lost(n, scoreOf(n, comparedBy()).mean)));
   return judged().unit === "%" ? Math.min(20, Math.max(2, Math.ceil(worst))) : worst || Math.abs(full.mean) || 1;
 }
+
+// What floating point may add to a drop, as `verdict.is_kept` allows; of errors far below 1, too.
+const slack = (drop) => Math.max(1e-9 * drop, 1e-12);
 
 // How likely a network loses no more on test than the slider allows; null where nobody says.
 function keeping(network) {
@@ -48,10 +52,11 @@ function capsNote() {
 function taken() {
   const full = baseline();
   if (!full) return { full: null, own: null, expected: null };
-  const most = state.drop + 1e-9;
+  const lost = drops();
+  const most = state.drop + slack(state.drop);
   const cap = capValue() * (1 + 1e-9);
   const cheapest = (networks, score) => networks
-    .filter((n) => isNumber(axis().of(n)) && axis().of(n) <= cap && dropOf(score(n), full.mean) <= most && isWithinCaps(n) && isPromised(n))
+    .filter((n) => isNumber(axis().of(n)) && axis().of(n) <= cap && lost(n, score(n)) <= most && isWithinCaps(n) && isPromised(n))
     .sort((a, b) => axis().of(a) - axis().of(b) || goodness(score(b) - score(a)))[0] || null;
   const handed = isUnmoved() ? handedOver() : null; // until somebody asks for something else
   const own = handed || cheapest(comparable(), (n) => scoreOf(n, comparedBy()).mean);
@@ -110,7 +115,7 @@ function handedOver() {
   return same.find((n) => !isFinalist(n)) || same[0] || null;
 }
 
-const isUnmoved = () => state.cap === null && Math.abs(state.drop - allowedDrop()) < 1e-9;
+const isUnmoved = () => state.cap === null && Math.abs(state.drop - allowedDrop()) <= slack(allowedDrop());
 const standing = (answer) => (answer?.kept === true ? "tested" : answer?.kept === false ? "tested, and it lost too much" : answer?.measured_on === "test" ? "tested" : "measured on val, not tested");
 const toldOf = (network) => `on ${scoreOf(network, comparedBy()).on}: ${scored(network, comparedBy())}${comparedBy() === "test_score" ? "" : meanOf(network)}`;
 const against = (answer) => (answer?.verdict ? element("p", { class: "warning", text: sentence(answer.verdict) }) : null);
@@ -125,8 +130,8 @@ function confidenceNote() {
 function tested(network) {
   const final = study().networks.find((n) => isFinalist(n) && n.code === network.code && n.model === network.model);
   if (!final || !final.test_score) return null;
-  const full = baseline("test_score");
-  const over = full && dropOf(final.test_score[0], full.mean) > state.drop + 1e-9;
+  const full = baseline("test_score", true);
+  const over = full && dropOf(final.test_score[0], full.mean) > state.drop + slack(state.drop);
   return element("p", { class: over ? "warning" : "note", text: `As a finalist, on test: ${scored(final, "test_score")} (${counted(final.seeds.length, "seed")})${over ? ": more than you allow" : ""}.` });
 }
 

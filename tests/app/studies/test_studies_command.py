@@ -16,8 +16,8 @@ import pytest
 from ssr_exp import messages
 from ssr_exp.app.studies.__main__ import main
 from ssr_exp.errors import SsrError
-from ssr_exp.report import page
-from ssr_exp.runs import studies, study_names
+from ssr_exp.report import page, page_data
+from ssr_exp.runs import leases, studies, study_names
 from ssr_exp.runs.record import FINALIST, Status
 from ssr_exp.runs.store import CONFIG_FILE, LAST_CHECKPOINT, Store
 from ssr_exp.runs.study_names import Asked
@@ -81,6 +81,17 @@ def test_json_says_the_same_as_the_list(ssr_studies: Studies) -> None:
     assert json.loads(ssr_studies("show", "0a1b", "--json").out) == listed[0]
 
 
+@pytest.mark.parametrize("words", [["name", "0a1b", "pets"], ["remove", FIRST, "--yes"]])
+def test_what_prints_no_json_is_asked_for_none(
+    ssr_studies: Studies, store: Store, capsys: Capsys, words: list[str]
+) -> None:
+    for asked in ([*words, "--json"], ["--json", *words]):
+        with pytest.raises(SystemExit):
+            ssr_studies(*asked)
+        assert "--json" in capsys.readouterr().err.splitlines()[-1]
+    assert study_names.title(store.root, FIRST) == FIRST and store.records(FIRST)
+
+
 def test_a_study_is_shown_with_the_commands_that_go_on(ssr_studies: Studies, store: Store) -> None:
     words = ("model=resnet20", "dataset.root=a b", "modifiers=sentinel_all,random")
     asked = Asked(command="train", words=words, launcher=("hydra/launcher=joblib",))
@@ -104,6 +115,15 @@ def test_a_folder_of_presets_is_typed_again_with_each_command(
     typed = [line for line in shown.out.splitlines() if "study=pets" in line or "=mine" in line]
     assert len(typed) == 3
     assert all(" --config-dir '/of mine/conf' " in line for line in typed)
+
+
+def test_a_study_whose_folder_was_renamed_is_listed_with_a_warning(
+    ssr_studies: Studies, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.study_folder(FIRST).rename(store.root / "pets")
+    assert ssr_studies().lines("pets") and ssr_studies().lines("pets")
+    (said,) = caplog.messages
+    assert f"pets holds 2 records of {FIRST} and is left out" in said
 
 
 def test_two_studies_are_compared_in_words(ssr_studies: Studies) -> None:
@@ -263,6 +283,24 @@ def test_failed_runs_and_weights_are_removed_of_one_study_or_of_all(
     assert done.lines("No longer: to export or load one of these", "finalists.seeds=0")
     assert not any(path.exists() for path in weights)
     assert [record.status for record in store.records()] == [Status.finished] * 2
+
+
+def test_the_page_shows_no_more_what_is_gone_though_something_stayed(
+    ssr_studies: Studies, store: Store, make_record: MakeRecord
+) -> None:
+    more = {"status": Status.failed, "score": None, "best_score": None, "error": "x"}
+    used = make_record(study=FIRST, seed=2, **more)
+    folder = store.folder(FIRST, used.network, 2)
+    store.write(folder, used)
+    page.write(store)
+    leases.write(folder, 600, "another process")
+    ended = ssr_studies("remove", "--failed", "--yes")
+    assert ended.code == 1 and "1 folder stayed" in ended.err
+    assert ended.lines(FIRST, "removed 1 run,") and ended.lines("left", "seed2")
+    (shown,) = [s for s in page_data.collect(store)["studies"] if s["name"] == FIRST]
+    assert json.dumps(shown["about"]["statuses"], separators=(",", ":")) in (
+        (store.root / page.FILE).read_text()
+    )
 
 
 def test_it_asks_on_a_terminal_and_takes_no_for_an_answer(
