@@ -50,7 +50,7 @@ class Belief:
         threshold: what is good enough.
         drop: from the baseline's score that the answer may lose, in its unit; no cap allows less.
         caps: in absolute numbers.
-        latencies: of a device, where latency is traded or capped.
+        latencies: of a device or the records, where latency is traded or capped.
         confidence: with which the answer is to keep within the drop.
         drops: how likely networks do.
         outcomes: expected ones of `networks`; of scores where the surrogate predicts a loss.
@@ -146,7 +146,7 @@ class Belief:
             SsrError: if the caps cannot be met, or what is asked for was not measured.
         """
         space, scale, scores = history.space, _scale(history, conf), history.scores()
-        value = scores[space.plan.baseline]
+        value, latencies = scores[space.plan.baseline], costs.of_search(conf, history, latencies)
         caps = read_caps(conf.cap, _baseline(history, conf, value, latencies))
         fitted = _fit(history, scale, conf, elsewhere, fit)
         check_exact_caps(space, caps)
