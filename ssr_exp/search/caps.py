@@ -159,10 +159,10 @@ def check_latency(
     if conf.objective.cost is not CostAxis.latency_ms and cap is None:
         return
     price = costs.price(CostAxis.latency_ms, trained, latencies)
-    if latencies is not None and cap is not None:
+    if cap is not None:
         baseline = space.plan.baseline
         costs.measure_new(latencies, [baseline])
-        times = latencies.measured()
+        times = costs.measured(trained, latencies)
         whole = {"latency_ms": times[baseline]} if baseline in times else {}
         caps = read_caps(CapConf(latency_ms=cap), whole)
         check_latency_cap(space, caps["latency_ms"], price)

@@ -192,6 +192,23 @@ def test_a_share_of_a_baseline_that_was_not_measured_is_refused(
     assert world.trained == []
 
 
+@pytest.mark.parametrize(
+    ("cap", "said"),
+    [
+        ("50%", "cap.latency_ms=50% is a share of a number that is not known yet"),
+        ("0.001", "no network keeps to cap.latency_ms=0.001: the fastest of the lattice"),
+    ],
+)
+def test_a_cap_that_the_records_rule_out_is_refused_before_anything_is_trained(
+    begin: Begin, world: World, tell: Tell, first: First, cap: str, said: str
+) -> None:
+    smaller = [a for a in first if a != world.space.plan.baseline][:6]
+    world.all = [tell(a, latency_ms=2.0 + n, latency_device="x") for n, a in enumerate(smaller)]
+    with pytest.raises(SsrError, match=said):
+        begin(objective__kind=Objective.smallest, cap__latency_ms=cap).run(world.train)
+    assert world.trained == []
+
+
 def test_a_traded_latency_prices_the_lattice_and_what_was_measured(
     known: History, small: Space
 ) -> None:
