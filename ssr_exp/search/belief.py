@@ -190,7 +190,10 @@ def _scale(history: History, conf: SearchConfig) -> OutcomeScale:
     is_score = conf.surrogate.outcome is Outcome.score
     loss = VAL_LOSS if history.score == ACCURACY else VAL_LOSS.model_copy(update={"unit": ""})
     outcome = history.score if is_score else loss
-    return OutcomeScale.from_values(outcome, conf.surrogate.scale, history.values(outcome))
+    values = history.values(outcome)
+    if not is_score and bool((values < 0).any()):  # such as a likelihood's of densities
+        outcome = outcome.model_copy(update={"bounds": (None, None)})
+    return OutcomeScale.from_values(outcome, conf.surrogate.scale, values)
 
 
 def _baseline(
