@@ -479,7 +479,7 @@ class SurrogateConf:
     outcome: Outcome = Outcome.score
     scale: Scale = Scale.auto
     kernel: Kernel = Kernel.joint
-    fidelity: bool = False  # also learn from runs that differ in nothing but their epochs
+    fidelity: bool = False  # also learn from runs that differ in nothing but their fewer epochs
 
 
 @dataclass

@@ -11,7 +11,7 @@ from pathlib import Path
 from ssr_exp.app.sweeping import write_page
 from ssr_exp.config import CostAxis, LatencyConf, LatencySource, SearchConfig, WandbMode
 from ssr_exp.edge.latency import table, table_file
-from ssr_exp.edge.latency.table import Subject
+from ssr_exp.edge.latency.table import LatencyTable, Subject
 from ssr_exp.edge.latency.table_file import SeedNetwork
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import lattice
@@ -19,7 +19,6 @@ from ssr_exp.runs.score import ACCURACY
 from ssr_exp.runs.store import Store, folder_name
 from ssr_exp.runs.wandb.search_run import SearchRun
 from ssr_exp.search import caps, rounds, space
-from ssr_exp.search.costs import Latencies
 from ssr_exp.search.evidence import Evidence
 from ssr_exp.search.loop import Search
 from ssr_exp.search.resolution import ValSet
@@ -43,14 +42,16 @@ def set_up(conf: SearchConfig, study: OpenedStudy, store: Store) -> Search:
     spanned = space.from_plan(study.plan, width_steps=conf.segment.width_steps)
     caps.check(spanned, conf, study.score)
     first = (study.plan.baseline, *study.expand(conf, few=True))
-    book = rounds.notebook(store, study.name, conf, study.score)
+    measured = latencies(conf, study, spanned, store)
+    setting = None if measured is None else measured.table.setting.slug
+    book = rounds.notebook(store, study.name, conf, study.score, setting=setting)
     return Search(
         spanned,
         conf,
         tuple(dict.fromkeys(first)),
         book,
         Evidence(store, study.name, study.fields, spanned, conf, book, study.score),
-        latencies(conf, study, spanned, store),
+        measured,
         watch=lambda _: write_page(store),
         val=_val_set(conf, study),
     )
@@ -81,7 +82,7 @@ def wandb_run(search: Search, study: OpenedStudy, words: Sequence[str]) -> Searc
 
 def latencies(
     conf: SearchConfig, study: OpenedStudy, space: Space, store: Store
-) -> Latencies | None:
+) -> LatencyTable | None:
     """Measure the lattice, or read what was measured; None where nothing of it is needed.
 
     Raises:

@@ -206,7 +206,7 @@ class SearchCommand(LaunchingCommand):
             search.evidence.forget()
             return search.look()
 
-        rest = (search.affordable, look, watched.tell, Queue(search.book).remember)
+        rest = (search.affordable_finalists, look, watched.tell, Queue(search.book).remember)
         ending = Ending(self, arguments, search.conf, opened, belief, *rest)
         records = ending.carry_out()
         search.conclude()

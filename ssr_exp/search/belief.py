@@ -50,7 +50,7 @@ class Belief:
         threshold: what is good enough.
         drop: from the baseline's score that the answer may lose, in its unit; no cap allows less.
         caps: in absolute numbers.
-        latencies: of a device, where latency is traded or capped.
+        latencies: of a device or the records, where latency is traded or capped.
         confidence: with which the answer is to keep within the drop.
         drops: how likely networks do.
         outcomes: expected ones of `networks`; of scores where the surrogate predicts a loss.
@@ -151,7 +151,7 @@ class Belief:
             SsrError: if the caps cannot be met, or what is asked for was not measured.
         """
         space, scale, scores = history.space, _scale(history, conf), history.scores()
-        value = scores[space.plan.baseline]
+        value, latencies = scores[space.plan.baseline], costs.of_search(conf, history, latencies)
         caps = read_caps(conf.cap, _baseline(history, conf, value, latencies))
         fitted = _fit(history, scale, conf, elsewhere, fit)
         check_exact_caps(space, caps)
@@ -195,7 +195,10 @@ def _scale(history: History, conf: SearchConfig) -> OutcomeScale:
     is_score = conf.surrogate.outcome is Outcome.score
     loss = VAL_LOSS if history.score == ACCURACY else VAL_LOSS.model_copy(update={"unit": ""})
     outcome = history.score if is_score else loss
-    return OutcomeScale.from_values(outcome, conf.surrogate.scale, history.values(outcome))
+    values = history.values(outcome)
+    if not is_score and bool((values < 0).any()):  # such as a likelihood's of densities
+        outcome = outcome.model_copy(update={"bounds": (None, None)})
+    return OutcomeScale.from_values(outcome, conf.surrogate.scale, values)
 
 
 def _baseline(

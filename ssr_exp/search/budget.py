@@ -34,11 +34,15 @@ def affordable(
     *,
     count: int,
     running: int = 0,
+    epochs: int | None = None,
 ) -> int:
     """Say how many of `count` more trainings the budget allows, beside those under way.
 
-    Of the study's records, those of other searches are not counted.
+    Each takes `epochs`, as many as the search's own if that is None. Of the study's records, those
+    of other searches are not counted.
     """
+    usual = conf.trainer.max_epochs
+    each = usual if epochs is None else epochs
     budget = conf.budget
     planned = {(network, plan.seed) for plan in plans for network in plan.networks}
     spent = [r for r in records if (r.network, r.seed) in planned]
@@ -47,9 +51,9 @@ def affordable(
         count = min(count, budget.runs - max(launched, len(spent)) - running)
     if budget.epochs is not None:
         remaining = budget.epochs - sum(r.epochs for r in spent)
-        count = min(count, remaining // conf.trainer.max_epochs - running)
+        count = min(count, remaining // each - running)
     if budget.hours is not None:
         hours = [r.wall_s / 3600 for r in spent] or [0.0]
-        each = max(sum(hours) / len(hours), 1e-9)
-        count = min(count, int((budget.hours - sum(hours)) / each) - running)
+        hours_each = max(sum(hours) / len(hours) * each / usual, 1e-9)
+        count = min(count, int((budget.hours - sum(hours)) / hours_each) - running)
     return max(count, 0)

@@ -159,10 +159,10 @@ def check_latency(
     if conf.objective.cost is not CostAxis.latency_ms and cap is None:
         return
     price = costs.price(CostAxis.latency_ms, trained, latencies)
-    if latencies is not None and cap is not None:
+    if cap is not None:
         baseline = space.plan.baseline
         costs.measure_new(latencies, [baseline])
-        times = latencies.measured()
+        times = costs.measured(trained, latencies)
         whole = {"latency_ms": times[baseline]} if baseline in times else {}
         caps = read_caps(CapConf(latency_ms=cap), whole)
         check_latency_cap(space, caps["latency_ms"], price)
@@ -183,6 +183,18 @@ def check(space: Space, conf: SearchConfig, score: Score) -> None:
     baseline = {name: float(value) for name, value in space.baseline._asdict().items()}
     unmeasured = dict.fromkeys(WORDS, 1.0)  # a share of what is not known yet will do
     check_exact_caps(space, read_caps(conf.cap, unmeasured | baseline))
+    _check_cost_varies(space, conf.objective.cost)
+
+
+def _check_cost_varies(space: Space, axis: CostAxis) -> None:
+    """Refuse an exact cost that is the same for all networks, as GeMMs are without depth."""
+    counts = cost.count(space.plan, space.ends)._asdict()
+    vary = [name for name in EXACT if counts[name][0] != counts[name][1]]
+    if axis.value in EXACT and axis.value not in vary:
+        raise SsrError(
+            f"all networks of the lattice have {int(counts[axis.value][0]):,} {WORDS[axis.value]}, "
+            f"so objective.cost={axis.value} cannot fall: type objective.cost={' or '.join(vary)}."
+        )
 
 
 def _check_combinations(conf: SearchConfig) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from statistics import mean
 from typing import Protocol, runtime_checkable
 
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssr_exp.config import CostAxis, SurrogateConf
+from ssr_exp.config import CostAxis, SearchConfig, SurrogateConf
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.cost import Points
@@ -20,6 +21,7 @@ from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.search import surrogate
 from ssr_exp.search.history import History
 from ssr_exp.search.space import Space
+from ssr_exp.search.surrogate import Surrogate
 
 log = logging.getLogger(__name__)
 
@@ -43,29 +45,79 @@ class Latencies(Protocol):
         """Measure networks that were not yet; returns whether all are measured now."""
 
 
-def price(axis: CostAxis, history: History, latencies: Latencies | None = None) -> Price:
-    """Count parameters, MACs or GeMMs, or predict the latency.
+class RecordLatencies:
+    """What networks take on the device that the records have latencies of.
 
-    Without those of a device, latencies come from a surrogate of those that the records have.
+    Args:
+        history: with those records; a surrogate of their latencies predicts the others.
+
+    Raises:
+        SsrError: if too few records have a latency, or they are of different devices.
+    """
+
+    def __init__(self, history: History) -> None:
+        self._history, self._measured = history, measured(history, None)
+        if len(self._measured) < ENOUGH:
+            raise SsrError(
+                f"{len(history.with_latency())} records have a latency, and predicting it takes "
+                f"{ENOUGH} networks: type latency=onnxruntime, and the search measures by itself, "
+                "or measure them with ssr latency STUDY --write."
+            )
+
+    def __str__(self) -> str:
+        """Name the device."""
+        devices = (r.latency_device for r in self._history.records if r.latency_ms is not None)
+        return next(devices) or "a device without a name"
+
+    def measured(self) -> Mapping[Architecture, float]:
+        """List the measured networks with their latency in ms."""
+        return self._measured
+
+    def ms(self, points: Points) -> NDArray[np.float64]:
+        """Tell the latency of `m x S` points in ms, `m`: measured if it was, else predicted."""
+        space = self._history.space
+        times: NDArray[np.float64] = self._fitted.predict(space.features(points))[0].exp().numpy()
+        keys, known = space.keys(points), space.keys(cost.encode(space.plan, [*self._measured]))
+        own = dict(zip(known.tolist(), self._measured.values(), strict=True))
+        where = np.flatnonzero(np.isin(keys, known))
+        times[where] = [own[key] for key in keys[where].tolist()]
+        return times
+
+    def measure(self, architectures: Iterable[Architecture]) -> bool:
+        """Say whether all networks were measured; nothing is here."""
+        return self._measured.keys() >= set(architectures)
+
+    @cached_property
+    def _fitted(self) -> Surrogate:
+        architectures, values = zip(*self._history.with_latency(), strict=True)
+        times = torch.tensor(values, dtype=torch.float64).log()
+        return surrogate.fit(self._history.features(architectures), times, SurrogateConf())
+
+
+def of_search(
+    conf: SearchConfig, history: History, latencies: Latencies | None
+) -> Latencies | None:
+    """Return a device's latencies, or those of the records; None if latency does not count.
+
+    Raises:
+        SsrError: if too few records have a latency, or they are of different devices.
+    """
+    counts = conf.objective.cost is CostAxis.latency_ms or conf.cap.latency_ms is not None
+    return RecordLatencies(history) if counts and latencies is None else latencies
+
+
+def price(axis: CostAxis, history: History, latencies: Latencies | None = None) -> Price:
+    """Count parameters, MACs or GeMMs, or tell the latency.
+
+    Without those of a device, latencies are those that the records have.
 
     Raises:
         SsrError: if too few records have a latency, or they are of different devices.
     """
     if axis is not CostAxis.latency_ms:
         return lambda points: _counted(history.space, axis.value, points)
-    if latencies is not None:
-        return lambda points: torch.from_numpy(np.log(latencies.ms(points)))
-    pairs = history.with_latency()
-    if len({architecture for architecture, _ in pairs}) < ENOUGH:
-        raise SsrError(
-            f"{len(pairs)} records have a latency, and predicting it takes {ENOUGH} networks: "
-            "type latency=onnxruntime, and the search measures by itself, or measure them with "
-            "ssr latency STUDY --write."
-        )
-    architectures, values = zip(*pairs, strict=True)
-    times = torch.tensor(values, dtype=torch.float64).log()
-    fitted = surrogate.fit(history.features(architectures), times, SurrogateConf())
-    return lambda points: fitted.predict(history.space.features(points))[0]
+    times = RecordLatencies(history) if latencies is None else latencies
+    return lambda points: torch.from_numpy(np.log(times.ms(points)))
 
 
 def measured(history: History, latencies: Latencies | None) -> dict[Architecture, float]:

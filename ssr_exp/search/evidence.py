@@ -44,14 +44,22 @@ class Evidence:
     def records(self) -> list[Record]:
         """The study's records, whoever trained them, none twice; kept until `forget`.
 
+        Where a table has a latency of a training of the store, its record has that, too.
+
         Raises:
             SsrError: if a source cannot be read, or holds other studies only.
         """
         if self._records is None:
             beside = self._beside()
-            local = self.store.records(self.study)
-            results = {_result(record) for record in local}
-            self._records = [*local, *(r for r in beside if _result(r) not in results)]
+            local = {(r.network, r.seed): r for r in self.store.records(self.study)}
+            others = []
+            for other in beside:
+                same = local.get(key := (other.network, other.seed))
+                if same is None or not self._is_same_training(other, same):
+                    others.append(other)
+                elif self.conf.runs.kind is RunsKind.table:
+                    local[key] = _with_latency(same, other)
+            self._records = [*local.values(), *others]
         return self._records
 
     def forget(self) -> None:
@@ -64,6 +72,19 @@ class Evidence:
         if runs.kind is RunsKind.wandb:
             return training_run.records(runs, self.conf.logger, study=self.study)
         return self._table() if runs.kind is RunsKind.table else []
+
+    def _is_same_training(self, other: Record, own: Record) -> bool:
+        """Say whether a record from elsewhere is of a training of the store, by what it gave.
+
+        The two are of one network and seed. In a table people may have rounded scores.
+        """
+        if other.status is not own.status:
+            return False
+        if other.score == own.score:
+            return True
+        if self.conf.runs.kind is not RunsKind.table or other.score is None or own.score is None:
+            return False
+        return _is_rounded(other.score, own.score, self.score)
 
     def elsewhere(self) -> list[Record]:
         """List the records of studies that differ in nothing but their fewer epochs."""
@@ -208,6 +229,15 @@ def _awaited(book: Notebook, broken: Collection[tuple[str, int]]) -> set[str]:
     return {n for plan in plans for n in plan.networks if (n, plan.seed) not in broken}
 
 
-def _result(record: Record) -> tuple[object, ...]:
-    """Say what two records of the same training have in common, wherever they come from."""
-    return record.network, record.seed, record.status, record.score
+def _is_rounded(value: float, exact: float, score: Score) -> bool:
+    """Say whether a value is an exact one as pages print it, or with the value's own digits."""
+    digits = len(repr(value).partition(".")[2])
+    return value in (float(score.number(exact)), round(exact, digits))
+
+
+def _with_latency(own: Record, other: Record) -> Record:
+    """Put what a table says of a training's latency into its record, if it says any."""
+    if other.latency_ms is None:
+        return own
+    latency = {"latency_ms": other.latency_ms, "latency_device": other.latency_device}
+    return own.model_copy(update=latency)

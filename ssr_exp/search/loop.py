@@ -338,6 +338,11 @@ class Search:
         plans, records = self.book.read(), self.evidence.records
         return budget.affordable(self.conf, plans, records, count=count, running=running)
 
+    def affordable_finalists(self, count: int) -> int:
+        """Say how many of `count` more trainings of finalists the budget allows."""
+        plans, records, epochs = self.book.read(), self.evidence.records, self.conf.finalists.epochs
+        return budget.affordable(self.conf, plans, records, count=count, epochs=epochs)
+
     def ends(
         self, belief: Belief, picks: Sequence[Planned], number: int, *, at: int = 0
     ) -> str | None:

@@ -122,13 +122,37 @@ class Notebook:
             return None
 
 
-def notebook(store: Store, study: str, conf: SearchConfig, score: Score = ACCURACY) -> Notebook:
-    """Name a search's folder: the same command, with any number of rounds, names the same."""
-    digest = hashlib.sha256(
-        json.dumps(_identity(conf, score), sort_keys=True).encode()
-    ).hexdigest()[:8]
-    name = f"{conf.objective.kind.value}-{digest}"
-    return Notebook(store, store.study_folder(study) / FOLDER / name)
+def notebook(
+    store: Store,
+    study: str,
+    conf: SearchConfig,
+    score: Score = ACCURACY,
+    *,
+    setting: str | None = None,
+) -> Notebook:
+    """Name a search's folder: the same command, with any number of rounds, names the same.
+
+    On another device a search is another one. One of an earlier version, which did not tell them
+    apart, goes on.
+
+    Args:
+        store: the study's.
+        study: its name.
+        conf: the search.
+        score: what the networks are judged by.
+        setting: of a device, its runtime and version, where its latency is traded or capped.
+    """
+    folder, identity = store.study_folder(study) / FOLDER, _identity(conf, score)
+    earlier = folder / _named(conf, identity)
+    if setting is None or earlier.exists():
+        return Notebook(store, earlier)
+    identity["latency"] |= {"setting": setting}
+    return Notebook(store, folder / _named(conf, identity))
+
+
+def _named(conf: SearchConfig, identity: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+    return f"{conf.objective.kind.value}-{digest}"
 
 
 def _identity(conf: SearchConfig, score: Score) -> dict[str, Any]:

@@ -5,11 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ssr_exp.config import Acquisition, CapConf, Kernel, Objective, Outcome, SearchConfig
+from ssr_exp.config import (
+    Acquisition,
+    CapConf,
+    CostAxis,
+    Kernel,
+    Objective,
+    Outcome,
+    SearchConfig,
+)
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import cost
+from ssr_exp.rescaling import cost, planning
+from ssr_exp.rescaling.resnet import CifarResNet
 from ssr_exp.runs.score import ACCURACY
-from ssr_exp.search import caps
+from ssr_exp.search import caps, space
 from ssr_exp.search.space import Space
 from tests.search.conftest import asked
 
@@ -124,3 +133,16 @@ def test_what_makes_no_sense_is_told_before_anything_is_trained(
 
 def test_shares_of_what_is_measured_later_pass(small: Space) -> None:
     caps.check(small, asked(cap__latency_ms="50%", cap__drop="1%", cap__params="50%"), ACCURACY)
+
+
+def test_a_cost_that_is_the_same_for_all_networks_is_refused() -> None:
+    plan = planning.trace(CifarResNet(14), (3, 8, 8), kind="superblock", multiple=4)
+    wide = space.from_plan(plan, width_steps=4)
+    for axis in (CostAxis.params, CostAxis.macs, CostAxis.latency_ms):
+        caps.check(wide, asked(objective__cost=axis), ACCURACY)
+    with pytest.raises(SsrError, match=r"have 14 GeMMs, .* type objective.cost=params or macs"):
+        caps.check(wide, asked(objective__cost=CostAxis.gemms), ACCURACY)
+
+
+def test_gemms_that_depth_changes_may_be_traded(small: Space) -> None:
+    caps.check(small, asked(objective__cost=CostAxis.gemms), ACCURACY)

@@ -15,13 +15,13 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.search import answer, answer_printing, caps, costs, loop, printing
+from ssr_exp.search import answer, answer_printing, caps, costs, history, loop, printing
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.costs import Latencies
 from ssr_exp.search.history import History
 from ssr_exp.search.loop import Search
 from ssr_exp.search.space import Space
-from tests.search.conftest import Begin, First, World, asked
+from tests.search.conftest import Begin, First, Tell, World, asked
 
 pytestmark = pytest.mark.usefixtures("unfitted")
 
@@ -192,6 +192,23 @@ def test_a_share_of_a_baseline_that_was_not_measured_is_refused(
     assert world.trained == []
 
 
+@pytest.mark.parametrize(
+    ("cap", "said"),
+    [
+        ("50%", "cap.latency_ms=50% is a share of a number that is not known yet"),
+        ("0.001", "no network keeps to cap.latency_ms=0.001: the fastest of the lattice"),
+    ],
+)
+def test_a_cap_that_the_records_rule_out_is_refused_before_anything_is_trained(
+    begin: Begin, world: World, tell: Tell, first: First, cap: str, said: str
+) -> None:
+    smaller = [a for a in first if a != world.space.plan.baseline][:6]
+    world.all = [tell(a, latency_ms=2.0 + n, latency_device="x") for n, a in enumerate(smaller)]
+    with pytest.raises(SsrError, match=said):
+        begin(objective__kind=Objective.smallest, cap__latency_ms=cap).run(world.train)
+    assert world.trained == []
+
+
 def test_a_traded_latency_prices_the_lattice_and_what_was_measured(
     known: History, small: Space
 ) -> None:
@@ -217,3 +234,28 @@ def test_the_fastest_is_found_by_the_price(small: Space) -> None:
     price: costs.Price = lambda points: -torch.from_numpy(points.sum(axis=1) * 1.0)  # noqa: E731
     with pytest.raises(SsrError, match=small.code(small.plan.baseline)):
         caps.check_latency_cap(small, 1e-30, price)
+
+
+def test_a_latency_of_the_records_counts_as_it_was_measured(
+    small: Space, tell: Tell, first: First
+) -> None:
+    """Whatever the surrogate of the others makes of it: here it is the slowest by far."""
+    slow = small.plan.baseline
+    times = {a: 9.0 if a == slow else 1.0 + n / 100 for n, a in enumerate(first[:12])}
+    records = [tell(a, latency_ms=times.get(a), latency_device="a phone") for a in first]
+    records.append(tell(first[3], seed=1, latency_ms=1.5, latency_device="a phone"))
+    times[first[3]] = (times[first[3]] + 1.5) / 2
+    trained = history.from_records(small, records)
+    for conf in (asked(objective__cost=CostAxis.latency_ms), asked(cap__latency_ms="2.5")):
+        belief = Belief.from_history(trained, conf)
+        assert belief.latencies is not None
+        everything = small.lattice.points(range(len(small.lattice)))
+        ms = belief.latencies.ms(everything).tolist()
+        told = dict(zip(small.architectures(range(512)), ms, strict=True))
+        assert {a: told[a] for a in times} == times
+        cap = belief.caps.get("latency_ms")
+        taken = answer.DeviceLatency(times[first[1]], "a phone", True, cap)
+        assert answer.latency(belief, first[1]) == taken
+        guessed = answer.latency(belief, first[14])
+        assert guessed is not None and not guessed.measured
+    assert answer.breaks_a_cap(belief, slow) and not answer.breaks_a_cap(belief, first[1])

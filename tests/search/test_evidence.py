@@ -114,6 +114,33 @@ def test_whole_records_make_a_table_which_adds_nothing_to_the_same_local_ones(
     assert len(found.records) == len(first)
 
 
+@pytest.mark.parametrize("typed", ["94.0999985", "94.09999850", "94.10", "94.1"])
+def test_a_table_gives_a_latency_to_a_training_that_is_here_and_counts_it_once(
+    tmp_path: Path, small: Space, tell: Tell, first: First, typed: str
+) -> None:
+    here = [tell(a, study=STUDY, val_acc=94.0999985) for a in first[:2]]
+    for record in here:
+        keep(tmp_path, record)
+    rows = f"{small.code(first[0])},{typed},7.5,a phone\n{small.code(first[1])},{typed},,\n"
+    header = "network,val_acc,latency_ms,latency_device\n"
+    found = evidence(tmp_path, small, table(tmp_path, header + rows))
+    times = {"latency_ms": 7.5, "latency_device": "a phone"}
+    records = {r.network: r for r in found.records}
+    assert len(found.records) == 2
+    assert records[here[0].network] == here[0].model_copy(update=times)
+    assert records[here[1].network] == here[1]
+
+
+@pytest.mark.parametrize("row", ["94.0,0", "94.2,0", "94.10,1"])
+def test_a_row_of_another_score_or_seed_is_another_training(
+    tmp_path: Path, small: Space, tell: Tell, first: First, row: str
+) -> None:
+    keep(tmp_path, tell(first[0], study=STUDY, val_acc=94.0999985))
+    text = f"network,val_acc,seed,latency_ms\n{small.code(first[0])},{row},7.5\n"
+    found = evidence(tmp_path, small, table(tmp_path, text))
+    assert [r.latency_ms for r in found.records] == [None, 7.5]
+
+
 def test_a_run_that_is_here_and_in_wandb_counts_once(
     tmp_path: Path,
     small: Space,

@@ -214,6 +214,20 @@ def test_a_search_ends_with_its_budget(
     assert (reason, len(world.trained)) == ("the budget is used up", trained)
 
 
+@pytest.mark.parametrize(
+    "limit", [{"budget__epochs": 8 * 22 + 40}, {"budget__hours": 12.25 * (22 + 5.01) / 3600}]
+)
+@pytest.mark.parametrize(("epochs", "allowed"), [(None, 5), (4, 10), (16, 2), (48, 0)])
+def test_a_finalist_is_priced_at_its_own_epochs(
+    begin: Begin, world: World, limit: dict[str, float], epochs: int | None, allowed: int
+) -> None:
+    search = begin(trainer__max_epochs=8, finalists__epochs=epochs, **limit)
+    (plan,) = search.begin()
+    world.train(plan.networks, "sentinel_all")  # 22 trainings of 8 epochs and 12.25 s
+    assert search.affordable_finalists(99) == allowed
+    assert search.affordable(99) == 5
+
+
 def test_a_budget_below_the_first_networks_is_refused_before_they_are_trained(
     begin: Begin, world: World
 ) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssr_exp.config import Acquisition, Objective, Scale, SearchConfig
+from ssr_exp.config import Acquisition, Objective, Outcome, Scale, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.score import ACCURACY, VAL_LOSS, Direction, Score
@@ -121,3 +121,17 @@ def proposed(small: Space, records: list[Record], kind: Acquisition, drop: str) 
     conf.objective.kind = Objective.smallest
     belief = Belief.from_history(history.from_records(small, records), conf)
     return [one.network for one in propose.propose(belief, conf, count=4, seed=0)]
+
+
+def test_losses_below_zero_are_told_apart(small: Space, tell: Tell, first: First) -> None:
+    """As of a likelihood of densities: a scale from 0 on would hold them to be alike."""
+    told = [tell(architecture) for architecture in first]
+    moved = [tell(a, val_loss=(r.val_loss or 0.0) - 5) for a, r in zip(first, told, strict=True)]
+    conf = SearchConfig()
+    conf.surrogate.outcome = Outcome.val_loss
+    scale = Belief.from_history(history.from_records(small, moved), conf).scale
+    losses = torch.tensor([r.val_loss for r in moved], dtype=torch.float64)
+    assert torch.allclose(scale.back(scale.forward(losses)), losses)
+    assert scale.forward(losses).argsort().tolist() == (-losses).argsort().tolist()
+    usual = Belief.from_history(history.from_records(small, told), conf).scale
+    assert usual.outcome == VAL_LOSS

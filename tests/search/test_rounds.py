@@ -50,6 +50,26 @@ def test_how_far_a_search_goes_is_no_part_of_its_name_and_where_to_is(tmp_path: 
     assert name(cap__latency_ms="1") == measured
 
 
+def test_on_another_device_a_search_is_another_one(tmp_path: Path) -> None:
+    conf = asked(cap__latency_ms="1")
+
+    def named(setting: str | None) -> rounds.Notebook:
+        return rounds.notebook(Store(tmp_path), "study", conf, setting=setting)
+
+    for device in ("phone", "pi"):
+        named(device).write(plan(0))
+    assert named("phone").folder == named("phone").folder != named("pi").folder
+    assert named("new").read() == [] and named("phone").read() == named("pi").read() == [plan(0)]
+
+
+def test_a_search_that_was_begun_when_devices_were_not_told_apart_goes_on(tmp_path: Path) -> None:
+    store, conf = Store(tmp_path), asked(cap__latency_ms="1")
+    before = rounds.notebook(store, "study", conf)
+    assert before.folder.name == "tradeoff-832ac274"
+    before.write(plan(0))
+    assert rounds.notebook(store, "study", conf, setting="phone") == before
+
+
 def test_the_other_searches_of_a_study_are_found(tmp_path: Path) -> None:
     store, conf = Store(tmp_path), SearchConfig()
     book = rounds.notebook(store, "study", conf)

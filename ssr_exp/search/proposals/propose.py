@@ -73,8 +73,6 @@ def _drawn(
             anywhere = candidates.judge(space.spread(lattice_sample.DRAWN, draw))
             candidates = anywhere if bool(anywhere.open.any()) else candidates
         return candidates, sampling.at_random(candidates, count=count, seed=seed)
-    if kind not in (Acquisition.thompson, Acquisition.qlognehvi):
-        raise NotImplementedError(f"acquisition {kind}")
     is_thompson, objective = kind is Acquisition.thompson, conf.objective.kind
     smallest = is_thompson and objective is Objective.smallest
     ranking = batch.saving_scores if smallest else batch.hypervolume_scores
