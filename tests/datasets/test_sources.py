@@ -102,7 +102,8 @@ def test_an_empty_root_is_not_the_current_folder(tmp_path: Path, name: str, root
 
 
 @pytest.mark.parametrize(
-    "fields", [{"stream": True}, {"skip_corrupt": 2}, {"crop_from": CropFrom.file}]
+    "fields",
+    [{"stream": True}, {"memory": 0.5}, {"skip_corrupt": 2}, {"crop_from": CropFrom.file}],
 )
 @pytest.mark.parametrize("name", ["digits", "scenes", "csv", "masks"])
 def test_what_is_of_files_that_are_streamed_is_refused_elsewhere(
@@ -113,6 +114,30 @@ def test_what_is_of_files_that_are_streamed_is_refused_elsewhere(
     said = rf"dataset\.{key}={str(value).lower()} is of dataset=image_folder: leave it out"
     with pytest.raises(SsrError, match=said):
         in_memory.load(DatasetConf(name=name, **fields), tmp_path, target)
+
+
+COLUMNS = {"file": "table.csv", "image": "Path", "group": "patient", "split": "Part"}
+
+
+@pytest.mark.parametrize("key", [*COLUMNS, "targets"])
+@pytest.mark.parametrize("name", ["digits", "cifar10", "scenes", "masks", "image_folder"])
+def test_columns_of_a_table_are_refused_where_there_is_none(
+    root: Path, tmp_path: Path, name: str, key: str
+) -> None:
+    if (name, key) == ("masks", "targets"):
+        return  # names of its classes
+    value: Any = COLUMNS.get(key, ["a", "b"])
+    target = Target.masks if name in ("scenes", "masks") else Target.one_class
+    folder = str(noise(root, cat=12, dog=12)) if name == "image_folder" else None
+    conf = DatasetConf(name=name, root=folder, download=False, **{key: value})
+    with pytest.raises(SsrError) as caught:
+        in_memory.load(conf, tmp_path, target)
+    readers = "dataset=csv and dataset=masks" if key == "targets" else "dataset=csv"
+    said, typed = str(caught.value), "[a,b]" if key == "targets" else value
+    assert said.startswith(f"dataset.{key}={typed} is of {readers}: leave it out")
+    has_parts = key in ("group", "split") and name in ("masks", "image_folder")
+    assert ("train/, val/ and test/" in said) == has_parts
+    assert ("or type dataset=csv" in said) == (name == "image_folder")
 
 
 def test_crops_of_files_need_a_size_and_a_stream(root: Path, refused: Refused) -> None:
