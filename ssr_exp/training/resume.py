@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,7 @@ KEY = "ssr_exp"  # in a checkpoint
 SCHEMA = 2  # of what is kept there
 HYPERPARAMETERS = ("hyper_parameters", "datamodule_hyper_parameters")
 PLAIN = {int, float, bool, str, bytes, complex, type(None), Tensor, torch.Size, torch.dtype}
+MAPPINGS = (dict, OrderedDict, Counter)  # a Counter holds the milestones of MultiStepLR
 MEASURED = ("score", "best_score", "scores", "metrics", "tables")  # fields of a record
 
 
@@ -158,9 +159,9 @@ def _plain(value: Any, where: str, odd: dict[str, str]) -> Any:
     if type(value) is nn.Parameter or type(value) in PLAIN:
         return value
     is_hyper = where in HYPERPARAMETERS
-    if type(value) in (dict, OrderedDict) or (is_hyper and isinstance(value, Mapping)):
+    if type(value) in MAPPINGS or (is_hyper and isinstance(value, Mapping)):
         parts = {k: _plain(part, f"{where}.{k}".lstrip("."), odd) for k, part in value.items()}
-        return OrderedDict(parts) if type(value) is OrderedDict else parts
+        return type(value)(parts) if type(value) in MAPPINGS else parts
     if type(value) in (list, tuple, set):
         return type(value)(_plain(part, f"{where}[]", odd) for part in value)
     odd[where] = user_code.article(value)
