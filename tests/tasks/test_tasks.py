@@ -219,6 +219,27 @@ def test_the_table_says_the_iou_and_the_pixels_of_each_class(
     assert sum(iou for iou, _ in rows) / 3 == pytest.approx(found["val/mIoU"], rel=1e-5)
 
 
+class OnAppleGpu(Tensor):
+    """Stands for a tensor of a device without double precision."""
+
+    def double(self, *_: object, **__: object) -> Tensor:
+        raise TypeError("the MPS framework doesn't support float64")
+
+    def cpu(self, *_: object, **__: object) -> Tensor:
+        return self.as_subclass(Tensor)
+
+
+def test_the_table_needs_no_doubles_of_the_device(
+    measured: Callable[..., dict[str, float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, batches = segmentation()
+    measured(task, batches, 1)
+    expected, tally = task.tables(), task.tally("val")
+    table = tally.table("confusion").as_subclass(OnAppleGpu)
+    monkeypatch.setattr(tally, "table", lambda _: table)
+    assert task.tables() == expected
+
+
 @pytest.mark.parametrize("ignored", [IGNORED, -100, 0])
 def test_the_score_is_the_mean_of_the_table(ignored: int) -> None:
     """So a class that is nowhere, neither true nor predicted, has no value in it."""
