@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +44,28 @@ def test_a_class_without_images_is_named(root: Path, refused: Refused) -> None:
     (root / "dog" / "a.txt").write_text("")
     (root / "dog" / "b.csv").write_text("")
     assert re.search(r"dog has no images, only 2 files .*\.csv, \.txt", refused(root))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_a_class_may_have_an_empty_folder_in_val_and_test(
+    root: Path, load: Callable[..., Splits], refused: Refused, part: str, stream: bool
+) -> None:
+    noise(root / "train", cat=6, dog=6, fox=6)
+    noise(root / part, cat=4, fox=4)
+    assert "both must hold the same class folders, an empty one where" in refused(root)
+    (root / part / "dog").mkdir()
+    splits = load(root, stream=stream)
+    held = splits.val if part == "val" else splits.test
+    assert held is not None and held.labels.tolist() == [0] * 4 + [2] * 4
+    assert splits.train.classes == held.classes == ("cat", "dog", "fox")
+    assert any(f"{part} has 0 images of class 'dog'" in said for said in splits.reading.warnings)
+    (root / part / "dog" / "a.txt").write_text("")
+    assert "only 1 files of other kinds (.txt): add" in refused(root)
+    assert "leave the folder empty" in refused(root)
+    shutil.rmtree(root / "train" / "fox")
+    (root / "train" / "fox").mkdir()
+    assert "train/fox has no images, it is empty" in refused(root)
 
 
 def test_an_image_that_is_cut_short_is_named(root: Path, refused: Refused) -> None:
