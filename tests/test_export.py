@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -238,6 +239,17 @@ def test_bad_input_ends_in_a_sentence(
     assert ended.code == 1
     assert said in ended.err and "Traceback" not in ended.text
     assert left(tmp_path) == []
+
+
+def test_a_study_that_was_begun_with_a_key_that_nothing_read_is_exported() -> None:
+    from ssr_exp.app import exports
+
+    dataset = {"name": "digits", "group": "patient", "split_seed": 3, "targets": ["a"]}
+    chosen: Any = SimpleNamespace(study={"dataset": dataset}, asked={})
+    asked = exports._dataset(config.ExportConfig(), chosen)
+    assert asked == config.DatasetConf(name="digits", split_seed=3)
+    dataset["name"] = "csv"
+    assert exports._dataset(config.ExportConfig(), chosen).group == "patient"
 
 
 @pytest.mark.slow

@@ -252,7 +252,9 @@ def _dataset(conf: ExportConfig, chosen: Selection) -> DatasetConf:
     paths = chosen.asked.get("paths")
     if conf.paths.data == PathsConf().data and isinstance(paths, dict):
         conf.paths.data = str(paths.get("data", conf.paths.data))
-    return asked
+    # Those that nothing read when the study was begun are refused today.
+    usual = DatasetConf()
+    return replace(asked, **{key: getattr(usual, key) for key in sources.unread(asked)})
 
 
 def _validated(kind: type[Read], values: Mapping[str, Any], name: str) -> Read:

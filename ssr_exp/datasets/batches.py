@@ -99,8 +99,7 @@ class Batches:
         self._seed = seed
         self._augmentation = wanted
         self._format = torch.channels_last if channels_last else torch.contiguous_format
-        weights = _weights(images.labels) if is_balanced else None
-        self._weights = None if weights is None else weights.to(self._drawn_on)
+        self._weights = _weights(images.labels, self._drawn_on) if is_balanced else None
         self._epoch = 0
 
     batch_sampler = None  # Lightning asks for both
@@ -243,9 +242,13 @@ def as_targets(y: Tensor) -> Tensor:
     return y.long() if y.dtype == torch.uint8 else y
 
 
-def _weights(labels: Tensor) -> Tensor:
-    """Return weights by which all classes that there are, int64 `n`, are drawn alike."""
-    return 1 / torch.bincount(labels).double()[labels]
+def _weights(labels: Tensor, device: torch.device) -> Tensor:
+    """Return weights by which all classes that there are, int64 `n`, are drawn alike on a device.
+
+    In double precision, which Apple's GPUs do not have.
+    """
+    weights = 1 / torch.bincount(labels).double()[labels]
+    return weights.to(device, torch.float32 if device.type == "mps" else torch.float64)
 
 
 def _mixed(*parts: int | str) -> int:

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 from ssr_exp.config import DatasetConf
-from ssr_exp.datasets import inspection, share, sources, workers
+from ssr_exp.datasets import inspection, memory, share, sources, workers
 from ssr_exp.datasets.augmentation import Augmentation
 from ssr_exp.datasets.batches import Batches
 from ssr_exp.datasets.image_folder.file_pixels import FilePixels
@@ -177,18 +177,34 @@ class TensorDataModule(LightningDataModule):
             bytes_ = self._batch_size * math.prod(images.pixels.shape[1:])
             world = 1 if self.trainer is None else self.trainer.world_size
             count = workers.chosen(device, is_streamed=is_streamed, batch_bytes=bytes_, world=world)
-        made = Batches(
-            images,
-            mean=self._splits.mean,
-            std=self._splits.std,
-            batch_size=self._batch_size,
-            seed=seed,
-            augmentation=augmentation,
-            channels_last=self._channels_last,
-            is_balanced=self._is_balanced and seed is not None,
-            device=device,
-            workers=count,
-            share=ours,
-        )
+        try:
+            made = Batches(
+                images,
+                mean=self._splits.mean,
+                std=self._splits.std,
+                batch_size=self._batch_size,
+                seed=seed,
+                augmentation=augmentation,
+                channels_last=self._channels_last,
+                is_balanced=self._is_balanced and seed is not None,
+                device=device,
+                workers=count,
+                share=ours,
+            )
+        except RuntimeError as error:  # a device without room for them; Apple's has no other kind
+            if is_streamed or "out of memory" not in str(error).lower():
+                raise
+            raise SsrError(_too_large(self._splits.name, images, device)) from error
         self._made.append(made)
         return made
+
+
+def _too_large(name: str, images: Images, device: torch.device) -> str:
+    """Say that a device has no room for images, which no smaller batches would give it."""
+    c, h, w = images.pixels.shape[1:]
+    needs, has = map(memory.in_words, (math.prod(images.pixels.shape), memory.free_on(device)))
+    stream = "dataset.stream=true, which reads the files for each batch, or "
+    return (
+        f"{len(images):,} images of {c} x {h} x {w} take {needs}, and {has} are free on {device}: "
+        f"type {stream if name == sources.FOLDER else ''}a smaller dataset.resize"
+    )

@@ -1,4 +1,4 @@
-"""How much memory this process may still take."""
+"""How much memory this process may still take, of the machine and of a device."""
 
 from __future__ import annotations
 
@@ -6,7 +6,23 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-KIB = 1024
+import torch
+
+KIB, MIB, GIB = 2**10, 2**20, 2**30
+
+
+def in_words(count: float) -> str:
+    """Write a number of bytes as MiB or GiB."""
+    return f"{count / MIB:,.1f} MiB" if count < 100 * MIB else f"{count / GIB:,.1f} GiB"
+
+
+def free_on(device: torch.device) -> int:
+    """Return how many bytes are free on a device that trains."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    return free_bytes()
 
 
 def free_bytes(system: Path = Path("/")) -> int:

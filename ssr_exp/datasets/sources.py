@@ -35,6 +35,12 @@ log = logging.getLogger(__name__)
 CSV, FOLDER, MASKS, SCENES = "csv", "image_folder", "masks", "scenes"
 _TEST_SEED = 0  # test images stay the same when `dataset.split_seed` changes
 _DAMAGED = (OSError, RuntimeError, ValueError, EOFError, AssertionError, LookupError, TypeError)
+# Keys that are of some data sets alone, by these.
+_READ_BY = {
+    **dict.fromkeys(("file", "image", "group", "split"), (CSV,)),
+    "targets": (CSV, MASKS),
+    **dict.fromkeys(("stream", "memory", "skip_corrupt", "crop_from"), (FOLDER,)),
+}
 _TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "fashion_mnist": "FashionMNIST"}
 
 
@@ -106,6 +112,7 @@ def _check(conf: DatasetConf) -> None:
             "dataset.root is empty: type dataset.root=DIR, the folder of the images (or . for the "
             "current one)"
         )
+    _check_is_read(conf)
     size(conf)
     for key, allowed in (("fit", FITS), ("background", tuple(BACKGROUNDS))):
         if getattr(conf, key) not in allowed:
@@ -125,14 +132,44 @@ def _check(conf: DatasetConf) -> None:
     _check_streamed(conf)
 
 
-def _check_streamed(conf: DatasetConf) -> None:
-    """Refuse what is of image files that are read one by one where they are not."""
-    usual = DatasetConf()
-    for key in ("stream", "skip_corrupt", "crop_from"):
-        if conf.name != FOLDER and (value := getattr(conf, key)) != getattr(usual, key):
-            raise SsrError(
-                f"dataset.{key}={str(value).lower()} is of dataset={FOLDER}: leave it out"
+def _check_is_read(conf: DatasetConf) -> None:
+    """Refuse keys that this data set does not read: images would be split as if nobody had asked.
+
+    Raises:
+        SsrError: says which data set reads it, and what to type here.
+    """
+    for key in unread(conf):
+        names, value = _READ_BY[key], getattr(conf, key)
+        advice = "leave it out"
+        if key in ("group", "split") and conf.name in (FOLDER, MASKS):
+            advice += (
+                " and put what belongs together into one of train/, val/ and test/ of dataset.root"
             )
+        if CSV in names and conf.name == FOLDER:
+            advice += ", or type dataset=csv dataset.file=TABLE.csv with a table of the images"
+        readers = " and ".join(f"dataset={name}" for name in names)
+        raise SsrError(f"dataset.{key}={_typed(value)} is of {readers}: {advice}")
+
+
+def unread(conf: DatasetConf) -> list[str]:
+    """List keys that were set and that this data set does not read."""
+    usual = DatasetConf()
+    return [
+        key
+        for key, names in _READ_BY.items()
+        if conf.name not in names and getattr(conf, key) != getattr(usual, key)
+    ]
+
+
+def _typed(value: Any) -> str:
+    """Write a value as a command line does."""
+    if isinstance(value, list):
+        return f"[{','.join(map(str, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _check_streamed(conf: DatasetConf) -> None:
+    """Refuse crops of files that are not of some size, or without the files."""
     if conf.crop_from is CropFrom.file:
         if conf.crop_scale is None or conf.resize is None:
             raise SsrError(
@@ -185,8 +222,6 @@ def _scenes(conf: DatasetConf, ignored: int | None) -> Pool:
             f"task.ignore_index={ignored} is class '{images.classes[ignored]}' of dataset=scenes, "
             "all of whose pixels count: leave it out"
         )
-    if conf.targets:
-        raise SsrError("dataset.targets names the classes of dataset=masks, and not of scenes")
     index = np.arange(len(images), dtype=np.int64)
     train, val, test = np.split(index, np.cumsum(list(sizes.values()))[:-1])
     return replace(_pool(conf, images, train, test, dict.fromkeys(sizes, "drawn")), val=val)

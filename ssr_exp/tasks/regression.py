@@ -29,11 +29,15 @@ class Regression(Supervised):
         std: likewise the standard deviation, above 0.
         channels_last: memory format of the network's weights; the batches' must be the same.
         teacher: maps the same images to the same targets; see `Supervised`.
+        teacher_moments: mean and standard deviation that the teacher's outputs are standardised
+            by; None: they are not known, and taken for `mean` and `std`.
     """
 
     score = Score(key="val/rmse", direction=Direction.min, unit="", bounds=(0.0, None))
     mean: Tensor
     std: Tensor
+    teacher_mean: Tensor
+    teacher_std: Tensor
 
     def __init__(
         self,
@@ -43,11 +47,16 @@ class Regression(Supervised):
         std: Sequence[float],
         channels_last: bool = False,
         teacher: nn.Module | None = None,
+        teacher_moments: tuple[Sequence[float], Sequence[float]] | None = None,
     ) -> None:
         metrics = {part: _metrics(mean, std, part) for part in PARTS}
         super().__init__(network, recipe, metrics, channels_last=channels_last, teacher=teacher)
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32), persistent=False)
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32), persistent=False)
+        theirs_mean, theirs_std = teacher_moments or (mean, std)
+        moments = {"mean": mean, "std": std}
+        moments |= {"teacher_mean": theirs_mean, "teacher_std": theirs_std}
+        for name, values in moments.items():
+            tensor = torch.tensor(values, dtype=torch.float32)
+            self.register_buffer(name, tensor, persistent=False)
 
     def forward(self, x: Tensor) -> Any:
         """Predict in the targets' unit: `b x num_targets`."""
@@ -61,7 +70,7 @@ class Regression(Supervised):
 
     def distillation(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         """Return the mean squared difference; there is nothing to soften."""
-        return self.loss(student, self.mean + self.std * _columns(teacher))
+        return self.loss(student, self.teacher_mean + self.teacher_std * _columns(teacher))
 
 
 def _columns(values: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ class SemanticSegmentation(Supervised):
 
         None for a class that is left out of their mean: it is nowhere, or does not count.
         """
-        counts = self.tally(VAL).table("confusion").double()
+        counts = self.tally(VAL).table("confusion").cpu().double()  # an Apple GPU has no doubles
         hits, pixels = counts.diagonal(), counts.sum(1)
         unions = pixels + counts.sum(0) - hits
         if self._ignore_index in range(len(unions)):

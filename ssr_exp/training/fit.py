@@ -117,8 +117,14 @@ def first_network(job: Job) -> nn.Module:
 
 
 def _task(job: Job, network: nn.Module) -> LightningModule:
-    teacher = copy.deepcopy(job.study.pretrained.teacher)  # training moves it
-    return learning.task(job.conf, job.study.splits, network, teacher)
+    taken = job.study.pretrained
+    return learning.task(
+        job.conf,
+        job.study.splits,
+        network,
+        copy.deepcopy(taken.teacher),  # training moves it
+        teacher_moments=taken.teacher_moments,
+    )
 
 
 def _tested(

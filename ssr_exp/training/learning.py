@@ -39,6 +39,8 @@ TASKS: dict[TaskKind, type[Supervised]] = {
     TaskKind.regression: Regression,
     TaskKind.segmentation: SemanticSegmentation,
 }
+TargetMoments = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation of each number that is learnt, in its unit."""
 
 
 def check(whole: Config) -> None:
@@ -197,6 +199,7 @@ def task(
     network: nn.Module,
     teacher: nn.Module | None = None,
     stands_in: tuple[str, nn.Module] | None = None,
+    teacher_moments: TargetMoments | None = None,
 ) -> LightningModule:
     """Return the task that trains a network.
 
@@ -206,6 +209,7 @@ def task(
         network: the network.
         teacher: that it learns from; None: there is none.
         stands_in: computes in the place of an attribute, for validation alone; None: nothing does.
+        teacher_moments: of the numbers that the teacher's outputs stand for; None: not known.
 
     Raises:
         SsrError: if a module of the user's own cannot take the network.
@@ -221,7 +225,7 @@ def task(
     if isinstance(splits, Splits) and conf.task.name is TaskKind.regression:
         moments = target_moments(splits.train)
         assert moments is not None
-        return Regression(network, conf.recipe, *moments, channels_last, teacher)
+        return Regression(network, conf.recipe, *moments, channels_last, teacher, teacher_moments)
     assert splits.num_classes is not None
     common = network, conf.recipe, splits.num_classes, channels_last, teacher
     weights, ignored = None, IGNORED
@@ -253,7 +257,7 @@ def balanced(images: Images) -> Tensor:
     return torch.where(positives > 0, weights, 1.0)
 
 
-def target_moments(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+def target_moments(images: Images) -> TargetMoments | None:
     """Return mean and standard deviation of each number that is learnt; None where it is none.
 
     The deviation of a number that never changes is 1.

@@ -281,6 +281,8 @@ def _decides(conf: Config) -> Config:
 def try_test(conf: Config) -> None:
     """Try how a module of the user's own is tested, before trainings are spent on what is tested.
 
+    Of our tasks only what the user lets Lightning call can fail then.
+
     Raises:
         SsrError: if it cannot be trained as it will be, or does not log its score on test.
     """
@@ -289,6 +291,8 @@ def try_test(conf: Config) -> None:
         shown = replace(conf.dataset, train_on_val=False)
         has_val = not conf.dataset.train_on_val
         _tested(ConfigKey(_decides(replace(conf, dataset=shown))), has_val=has_val)
+    elif conf.dataset.train_on_val:
+        preflight.check_stops_without_val(conf)
 
 
 def _check_several_devices(conf: Config) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
@@ -28,7 +29,7 @@ from ssr_exp.rescaling import input_examples
 from ssr_exp.rescaling.inputs import Inputs, Signature
 from ssr_exp.runs import provenance
 from ssr_exp.runs.score import Score
-from ssr_exp.tasks.supervised import TEST, Diverged
+from ssr_exp.tasks.supervised import TEST, VAL, Diverged
 from ssr_exp.training import own_module, relinking, scoring, trainers
 
 log = logging.getLogger(__name__)
@@ -202,6 +203,22 @@ def try_test(
             trainer.test(module, data, verbose=False)
     with suppress(Diverged):
         scoring.read(score, trainer.callback_metrics, TEST)
+
+
+def check_stops_without_val(conf: Config) -> None:
+    """Refuse early stopping by val for one of our tasks, where val is learnt from.
+
+    Raises:
+        SsrError: says what it may monitor.
+    """
+    made = user_code.made(conf.task.trainer.get("callbacks", []))
+    for one in made if isinstance(made, list) else [made]:
+        if isinstance(one, EarlyStopping) and one.strict and one.monitor.startswith(f"{VAL}/"):
+            raise SsrError(
+                f"{type(one).__name__} of task.trainer.callbacks monitors {one.monitor}, which "
+                "nothing logs where val is learnt from, as by finalists: let it monitor "
+                "train/loss, or type dataset.train_on_val=false (of a search: finalists.seeds=0)."
+            )
 
 
 def _check_monitors(trainer: Trainer, conf: Config) -> None:

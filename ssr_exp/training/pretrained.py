@@ -23,6 +23,7 @@ from ssr_exp.rescaling.plan import Plan
 from ssr_exp.training import checkpoints, first_weights
 from ssr_exp.training.checkpoints import PretrainedNetwork, Split
 from ssr_exp.training.first_weights import Moments
+from ssr_exp.training.learning import TargetMoments
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class Pretrained:
     state: Mapping[str, Tensor] | None = None
     # in eval mode, on the CPU, and not to be changed; None: there is none
     teacher: nn.Module | None = None
+    teacher_moments: TargetMoments | None = None  # of what it learned; None: not known
     # what the fingerprint says of the weights; empty: nothing
     init: Mapping[str, str] = field(default_factory=dict)
     distill: Mapping[str, Any] = field(default_factory=dict)  # what it says of the teacher
@@ -96,8 +98,21 @@ def open(conf: Config, splits: Splits | UserData, seed: nn.Module, plan: Plan) -
             _check_normalization(path, source, moments or (splits.mean, splits.std))
         weight, temperature = conf.recipe.distill_weight, conf.recipe.distill_temperature
         distill = {"teacher": source.digest, "weight": weight, "temperature": temperature}
-        pretrained = replace(pretrained, teacher=source.network, distill=distill)
+        pretrained = replace(
+            pretrained,
+            teacher=source.network,
+            teacher_moments=_target_moments(source),
+            distill=distill,
+        )
     return pretrained
+
+
+def _target_moments(source: PretrainedNetwork) -> TargetMoments | None:
+    """Read what a teacher's outputs are standardised by; None where they are no such numbers."""
+    about = source.about
+    if about is None or about.target_mean is None or about.target_std is None:
+        return None
+    return about.target_mean, about.target_std
 
 
 def teacher_path(conf: Config) -> str | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,7 @@ KEY = "ssr_exp"  # in a checkpoint
 SCHEMA = 2  # of what is kept there
 HYPERPARAMETERS = ("hyper_parameters", "datamodule_hyper_parameters")
 PLAIN = {int, float, bool, str, bytes, complex, type(None), Tensor, torch.Size, torch.dtype}
+MAPPINGS = (dict, OrderedDict, Counter)  # a Counter holds the milestones of MultiStepLR
 MEASURED = ("score", "best_score", "scores", "metrics", "tables")  # fields of a record
 
 
@@ -61,7 +62,7 @@ class ResumeState(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        generators = processes.gathered(_generators())
+        generators = processes.gathered(_generators(trainer))
         checkpoint[KEY] = {
             "schema": SCHEMA,
             "generators": generators[0],
@@ -103,7 +104,7 @@ class ResumeState(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw on from where the last epoch ended."""
         if self._generators is not None:
-            _restore(self._generators)
+            _restore(self._generators, trainer)
             self._generators = None
         if self._goes_on:
             self._goes_on = False
@@ -158,9 +159,9 @@ def _plain(value: Any, where: str, odd: dict[str, str]) -> Any:
     if type(value) is nn.Parameter or type(value) in PLAIN:
         return value
     is_hyper = where in HYPERPARAMETERS
-    if type(value) in (dict, OrderedDict) or (is_hyper and isinstance(value, Mapping)):
+    if type(value) in MAPPINGS or (is_hyper and isinstance(value, Mapping)):
         parts = {k: _plain(part, f"{where}.{k}".lstrip("."), odd) for k, part in value.items()}
-        return OrderedDict(parts) if type(value) is OrderedDict else parts
+        return type(value)(parts) if type(value) in MAPPINGS else parts
     if type(value) in (list, tuple, set):
         return type(value)(_plain(part, f"{where}[]", odd) for part in value)
     odd[where] = user_code.article(value)
@@ -220,7 +221,22 @@ def _measured(state: Mapping[str, Any]) -> Fields:
     return fields | ({"scores": tuple(fields["scores"])} if fields else {})
 
 
-def _generators() -> dict[str, Any]:
+def _of_loaders(trainer: Trainer) -> list[torch.Generator]:
+    """List the generators that loaders of the user's own draw from in training, and their samplers.
+
+    None of loaders that are made anew for each epoch, and draw as they were made.
+    """
+    combined = trainer.fit_loop._combined_loader
+    if combined is None or trainer.reload_dataloaders_every_n_epochs:  # type: ignore[attr-defined]
+        return []
+    drawing = [*combined.flattened]
+    for name in ("sampler", "batch_sampler"):
+        drawing += [getattr(loader, name, None) for loader in combined.flattened]
+    held = [getattr(part, "generator", None) for part in drawing]
+    return [generator for generator in held if isinstance(generator, torch.Generator)]
+
+
+def _generators(trainer: Trainer) -> dict[str, Any]:
     """Copy the states of all generators, as plain data."""
     kind, keys, *rest = np.random.get_state(legacy=True)
     version, internal, gauss = random.getstate()
@@ -229,10 +245,11 @@ def _generators() -> dict[str, Any]:
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest],
         "python": [version, list(internal), gauss],
+        "loaders": [generator.get_state() for generator in _of_loaders(trainer)],
     }
 
 
-def _restore(state: dict[str, Any]) -> None:
+def _restore(state: dict[str, Any], trainer: Trainer) -> None:
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([state.cpu() for state in state["cuda"]])
@@ -240,3 +257,5 @@ def _restore(state: dict[str, Any]) -> None:
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
+    for generator, own in zip(_of_loaders(trainer), state.get("loaders", []), strict=False):
+        generator.set_state(own.cpu())

@@ -54,6 +54,17 @@ def test_images_stay_with_their_labels() -> None:
         assert (x.dtype, y.dtype) == (torch.float32, torch.int64)
 
 
+@pytest.mark.parametrize(("device", "dtype"), [("cpu", torch.float64), ("mps", torch.float32)])
+def test_weights_of_images_are_doubles_where_the_device_has_them(
+    monkeypatch: pytest.MonkeyPatch, device: str, dtype: torch.dtype
+) -> None:
+    to = Tensor.to
+    monkeypatch.setattr(Tensor, "to", lambda self, _, dtype: to(self, "cpu", dtype))
+    weights = batches._weights(torch.tensor([0, 0, 0, 2]), torch.device(device))
+    assert weights.dtype == dtype
+    assert weights.tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 3, 1])
+
+
 def epoch(served: Batches, number: int) -> list[Tensor]:
     served.set_epoch(number)
     return [x for x, _ in served]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import torch
 from PIL import Image
 
 from ssr_exp.config import DatasetConf
-from ssr_exp.datasets import images, in_memory
+from ssr_exp.datasets import images, in_memory, memory
 from ssr_exp.datasets.images import Images, Splits
+from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.errors import SsrError
 from tests.datasets.pictures import noise
 
@@ -149,3 +151,42 @@ def test_without_val_images_there_is_no_loader_of_them() -> None:
     assert len(list(module.train_dataloader())) == len(both.train) // 64
     with pytest.raises(SsrError, match=r"dataset\.train_on_val=true"):
         module.val_dataloader()
+
+
+@pytest.mark.parametrize("name", ["image_folder", "digits"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"),
+        RuntimeError("MPS backend out of memory"),
+    ],
+    ids=["cuda", "mps"],
+)
+def test_images_that_a_device_has_no_room_for_get_both_sizes_and_advice(
+    digits: Splits, monkeypatch: pytest.MonkeyPatch, name: str, error: Exception
+) -> None:
+    """Smaller batches would not help: all images are moved there at once."""
+
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Images, "to", full)
+    monkeypatch.setattr(memory, "free_on", lambda _: 2**15)
+    data = TensorDataModule(replace(digits, name=name), batch_size=8)
+    with pytest.raises(SsrError) as caught:
+        data.train_dataloader()
+    size = len(digits.train) * 64 / 2**20
+    said = f"{len(digits.train):,} images of 1 x 8 x 8 take {size:.1f} MiB, and 0.0 MiB are free on"
+    assert str(caught.value).startswith(f"{said} cpu: type ")
+    assert ("dataset.stream=true" in str(caught.value)) == (name == "image_folder")
+
+
+def test_another_fault_of_moving_images_stays_what_it_is(
+    digits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("device-side assert")
+
+    monkeypatch.setattr(Images, "to", broken)
+    with pytest.raises(RuntimeError, match="device-side"):
+        TensorDataModule(digits, batch_size=8).train_dataloader()

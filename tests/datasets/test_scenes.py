@@ -69,7 +69,9 @@ def test_data_sets_without_masks_say_so(name: str) -> None:
 def test_what_scenes_would_not_heed_is_refused() -> None:
     with pytest.raises(SsrError, match=r"task\.ignore_index=0 is class 'background'"):
         in_memory.load(DatasetConf(name="scenes"), Path("unused"), Target.masks, 0)
-    with pytest.raises(SsrError, match=r"dataset\.targets names the classes of dataset=masks"):
+    with pytest.raises(
+        SsrError, match=r"dataset\.targets=\[a,b\] is of dataset=csv and dataset=masks"
+    ):
         load(targets=["a", "b"])
 
 

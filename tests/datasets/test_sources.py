@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +44,28 @@ def test_a_class_without_images_is_named(root: Path, refused: Refused) -> None:
     (root / "dog" / "a.txt").write_text("")
     (root / "dog" / "b.csv").write_text("")
     assert re.search(r"dog has no images, only 2 files .*\.csv, \.txt", refused(root))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_a_class_may_have_an_empty_folder_in_val_and_test(
+    root: Path, load: Callable[..., Splits], refused: Refused, part: str, stream: bool
+) -> None:
+    noise(root / "train", cat=6, dog=6, fox=6)
+    noise(root / part, cat=4, fox=4)
+    assert "both must hold the same class folders, an empty one where" in refused(root)
+    (root / part / "dog").mkdir()
+    splits = load(root, stream=stream)
+    held = splits.val if part == "val" else splits.test
+    assert held is not None and held.labels.tolist() == [0] * 4 + [2] * 4
+    assert splits.train.classes == held.classes == ("cat", "dog", "fox")
+    assert any(f"{part} has 0 images of class 'dog'" in said for said in splits.reading.warnings)
+    (root / part / "dog" / "a.txt").write_text("")
+    assert "only 1 files of other kinds (.txt): add" in refused(root)
+    assert "leave the folder empty" in refused(root)
+    shutil.rmtree(root / "train" / "fox")
+    (root / "train" / "fox").mkdir()
+    assert "train/fox has no images, it is empty" in refused(root)
 
 
 def test_an_image_that_is_cut_short_is_named(root: Path, refused: Refused) -> None:
@@ -102,7 +125,8 @@ def test_an_empty_root_is_not_the_current_folder(tmp_path: Path, name: str, root
 
 
 @pytest.mark.parametrize(
-    "fields", [{"stream": True}, {"skip_corrupt": 2}, {"crop_from": CropFrom.file}]
+    "fields",
+    [{"stream": True}, {"memory": 0.5}, {"skip_corrupt": 2}, {"crop_from": CropFrom.file}],
 )
 @pytest.mark.parametrize("name", ["digits", "scenes", "csv", "masks"])
 def test_what_is_of_files_that_are_streamed_is_refused_elsewhere(
@@ -113,6 +137,30 @@ def test_what_is_of_files_that_are_streamed_is_refused_elsewhere(
     said = rf"dataset\.{key}={str(value).lower()} is of dataset=image_folder: leave it out"
     with pytest.raises(SsrError, match=said):
         in_memory.load(DatasetConf(name=name, **fields), tmp_path, target)
+
+
+COLUMNS = {"file": "table.csv", "image": "Path", "group": "patient", "split": "Part"}
+
+
+@pytest.mark.parametrize("key", [*COLUMNS, "targets"])
+@pytest.mark.parametrize("name", ["digits", "cifar10", "scenes", "masks", "image_folder"])
+def test_columns_of_a_table_are_refused_where_there_is_none(
+    root: Path, tmp_path: Path, name: str, key: str
+) -> None:
+    if (name, key) == ("masks", "targets"):
+        return  # names of its classes
+    value: Any = COLUMNS.get(key, ["a", "b"])
+    target = Target.masks if name in ("scenes", "masks") else Target.one_class
+    folder = str(noise(root, cat=12, dog=12)) if name == "image_folder" else None
+    conf = DatasetConf(name=name, root=folder, download=False, **{key: value})
+    with pytest.raises(SsrError) as caught:
+        in_memory.load(conf, tmp_path, target)
+    readers = "dataset=csv and dataset=masks" if key == "targets" else "dataset=csv"
+    said, typed = str(caught.value), "[a,b]" if key == "targets" else value
+    assert said.startswith(f"dataset.{key}={typed} is of {readers}: leave it out")
+    has_parts = key in ("group", "split") and name in ("masks", "image_folder")
+    assert ("train/, val/ and test/" in said) == has_parts
+    assert ("or type dataset=csv" in said) == (name == "image_folder")
 
 
 def test_crops_of_files_need_a_size_and_a_stream(root: Path, refused: Refused) -> None:

@@ -172,6 +172,20 @@ def test_a_unit_of_targets_changes_no_training(measured: Callable[..., dict[str,
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
+def test_a_teacher_of_other_moments_teaches_its_own_numbers() -> None:
+    """It learned from other rows, so the same output stands for another number there."""
+    x, ours, theirs = images(6), ([50.0, 3.0], [20.0, 2.0]), ([40.0, 5.0], [10.0, 1.0])
+    teacher = flat(2)
+    numbers = torch.tensor(theirs[0]) + torch.tensor(theirs[1]) * teacher(x)
+    task = Regression(flat(2), RECIPE, *ours, teacher=teacher, teacher_moments=theirs)
+    assert float(task.distillation(numbers, teacher(x), 4.0).detach()) == 0
+    plain = Regression(flat(2), RECIPE, *ours, teacher=teacher)
+    same = Regression(flat(2), RECIPE, *ours, teacher=teacher, teacher_moments=ours)
+    assert float(plain.distillation(numbers, teacher(x), 4.0).detach()) > 0
+    assert torch.equal(*(t.distillation(numbers, teacher(x), 4.0) for t in (plain, same)))
+    assert same.state_dict().keys() == plain.state_dict().keys()
+
+
 def test_one_number_may_come_without_a_column() -> None:
     task = Regression(nn.Sequential(flat(1), nn.Flatten(0)), RECIPE, [3.0], [2.0])
     x = images(5)
@@ -203,6 +217,27 @@ def test_the_table_says_the_iou_and_the_pixels_of_each_class(
     y = torch.cat([y for _, y in batches])
     assert [pixels for _, pixels in rows] == [int((y == c).sum()) for c in range(3)]
     assert sum(iou for iou, _ in rows) / 3 == pytest.approx(found["val/mIoU"], rel=1e-5)
+
+
+class OnAppleGpu(Tensor):
+    """Stands for a tensor of a device without double precision."""
+
+    def double(self, *_: object, **__: object) -> Tensor:
+        raise TypeError("the MPS framework doesn't support float64")
+
+    def cpu(self, *_: object, **__: object) -> Tensor:
+        return self.as_subclass(Tensor)
+
+
+def test_the_table_needs_no_doubles_of_the_device(
+    measured: Callable[..., dict[str, float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, batches = segmentation()
+    measured(task, batches, 1)
+    expected, tally = task.tables(), task.tally("val")
+    table = tally.table("confusion").as_subclass(OnAppleGpu)
+    monkeypatch.setattr(tally, "table", lambda _: table)
+    assert task.tables() == expected
 
 
 @pytest.mark.parametrize("ignored", [IGNORED, -100, 0])

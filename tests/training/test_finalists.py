@@ -11,7 +11,7 @@ import torch
 from ssr_exp.config import Arm, Config, CostAxis, FinalistsConf, ModelConf, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.cost import Cost
-from ssr_exp.training import finalists, opened_study
+from ssr_exp.training import finalists, opened_study, run
 
 Compose = Callable[..., Config]
 
@@ -46,6 +46,26 @@ def test_a_sibling_cannot_take_the_normalisation_of_another_networks_weights(con
     finalists.check(searched(asked, Arm.random), opened)
     with pytest.raises(SsrError, match=r"type dataset\.normalize=imagenet, or leave family out"):
         finalists.check(searched(asked, Arm.family), opened)
+
+
+def test_early_stopping_by_val_is_refused_before_the_search(conf: Compose) -> None:
+    """Finalists learn from val: all rounds would be trained, and then each finalist failed."""
+
+    def stopping(monitor: str, *words: str) -> Config:
+        made = f"_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: {monitor}"
+        return conf(f"+task.trainer.callbacks=[{{{made}}}]", "trainer.max_epochs=1", *words)
+
+    asked = stopping("val/loss")
+    opened = opened_study.open(asked)
+    said = r"EarlyStopping of .* monitors val/loss, .* train/loss, .* finalists\.seeds=0"
+    with pytest.raises(SsrError, match=said):
+        finalists.check(searched(asked), opened)
+    last = ("dataset.train_on_val=true", "trainer.test=true")
+    with pytest.raises(SsrError, match=said):
+        run.train(stopping("val/loss", *last))
+    finalists.check(SearchConfig(**vars(asked), finalists=FinalistsConf(seeds=0)), opened)
+    finalists.check(searched(stopping("train/loss")), opened)
+    assert run.train(stopping("train/loss", *last)).test_score is not None
 
 
 OWN = ("model=", "model.name=", "modifiers.kind=")  # the others are the sweeper's

@@ -428,7 +428,7 @@ class Killed(Exception):
 
 
 @pytest.mark.filterwarnings("ignore:Attribute 'net' is an instance of")
-@pytest.mark.parametrize("data", ["digits", "of its own"])
+@pytest.mark.parametrize("data", ["digits", "Data", "Drawn", "Weighted"])
 def test_a_module_goes_on_after_its_last_epoch_as_if_it_was_never_killed(
     conf: Compose, own: Own, monkeypatch: pytest.MonkeyPatch, data: str
 ) -> None:
@@ -439,7 +439,7 @@ def test_a_module_goes_on_after_its_last_epoch_as_if_it_was_never_killed(
     ).replace("F.cross_entropy(self(x), y)", "F.cross_entropy(self(x), y) * (1 + self.drawn)")
     words = (*WORDS, f"task.target={own(text)}.Lit", "trainer.max_epochs=3")
     if data != "digits":  # in the order that torch's own loader draws
-        words += ("dataset=module", f"dataset.target={own(DATA)}.Data")
+        words += ("dataset=module", f"dataset.target={own(DATA)}.{data}")
         words += ("dataset.arguments={channels:1}",)
     whole, state = trained(conf(*words))
     last = 60 if data == "digits" else 5
@@ -947,6 +947,7 @@ DATA = """
 import lightning as L
 import torch
 from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler, TensorDataset
+from torch.utils.data import WeightedRandomSampler
 
 
 class Data(L.LightningDataModule):
@@ -970,6 +971,18 @@ class Data(L.LightningDataModule):
         return DataLoader(self.all, 16)
 
     test_dataloader = val_dataloader
+
+
+class Drawn(Data):
+    def train_dataloader(self):
+        return DataLoader(self.all, 16, shuffle=True, generator=torch.Generator().manual_seed(3))
+
+
+class Weighted(Data):
+    def train_dataloader(self):
+        draw = torch.Generator().manual_seed(3)
+        sampler = WeightedRandomSampler([1.0, 2.0] * 24, 48, generator=draw)
+        return DataLoader(self.all, 16, sampler=sampler)
 
 
 class Unsaid(Data):

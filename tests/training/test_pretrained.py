@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from ssr_exp.config import Config
@@ -22,6 +23,7 @@ from ssr_exp.runs import store, trained
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import LAST_CHECKPOINT, network_weights
 from ssr_exp.tasks.classification import Classification
+from ssr_exp.tasks.regression import Regression
 from ssr_exp.training import checkpoints, fit, opened_study, pretrained, run
 from ssr_exp.training.checkpoints import PretrainedNetwork
 from ssr_exp.training.opened_study import OpenedStudy
@@ -415,6 +417,32 @@ def test_a_teacher_runs_in_the_precision_of_its_student_and_is_not_changed(
     assert opened_study.open(asked).pretrained.teacher is teacher
     assert all(torch.equal(t, before[n]) for n, t in teacher.state_dict().items())
     assert {p.dtype for p in teacher.parameters()} == {torch.float32}
+
+
+def test_a_teacher_of_numbers_says_them_in_its_own_unit(
+    conf: Compose, leave: Callable[..., Path], tmp_path: Path
+) -> None:
+    """It was trained on another split, whose numbers have another mean."""
+    rows = [f"{n}.png,{n**2}" for n in range(20)]
+    (tmp_path / "table.csv").write_text("\n".join(["image,age", *rows]))
+    for n in range(20):
+        Image.new("L", (8, 8), 9 * n).save(tmp_path / f"{n}.png")
+    words = ("task=regression", "dataset=csv", f"dataset.file={tmp_path / 'table.csv'}")
+    words += ("dataset.targets=[age]", "dataset.val_fraction=0.3")
+    folder = leave(*words, "dataset.split_seed=1", network=FULL)
+    about = saved.read(folder.parents[1])
+    assert about.target_mean is not None and about.target_std is not None
+    (job,) = run.plan(conf(*words, f"recipe.distill={folder}"))
+    task = fit._task(job, fit.first_network(job))
+    assert isinstance(task, Regression)
+    assert task.teacher_mean.tolist() == pytest.approx(about.target_mean)
+    assert task.teacher_std.tolist() == pytest.approx(about.target_std)
+    assert task.mean.tolist() != pytest.approx(about.target_mean)
+    path = tmp_path / "weights.pt"
+    torch.save(job.study.seed_network.state_dict(), path)
+    (job,) = run.plan(conf(*words, f"recipe.distill={path}"))
+    task = fit._task(job, fit.first_network(job))
+    assert isinstance(task, Regression) and torch.equal(task.teacher_mean, task.mean)
 
 
 @pytest.mark.slow

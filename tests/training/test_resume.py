@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.optim import SGD, Optimizer, lr_scheduler
 
+from ssr_exp import files
 from ssr_exp.config import Config
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.store import LAST_CHECKPOINT, network_weights
@@ -331,6 +333,59 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(
         writer.save_checkpoint({"a": torch.zeros(3)}, path)
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"]
+
+
+CHAINED = (
+    lambda o: lr_scheduler.LinearLR(o, total_iters=2),
+    lambda o: lr_scheduler.MultiStepLR(o, [3, 5, 5]),
+)
+SCHEDULERS: dict[str, Callable[[Optimizer], Any]] = {
+    "LambdaLR": lambda o: lr_scheduler.LambdaLR(o, lambda epoch: 0.9**epoch),
+    "MultiplicativeLR": lambda o: lr_scheduler.MultiplicativeLR(o, lambda _: 0.9),
+    "StepLR": lambda o: lr_scheduler.StepLR(o, 2),
+    "MultiStepLR": lambda o: lr_scheduler.MultiStepLR(o, [3, 5, 5]),
+    "ConstantLR": lr_scheduler.ConstantLR,
+    "LinearLR": lr_scheduler.LinearLR,
+    "ExponentialLR": lambda o: lr_scheduler.ExponentialLR(o, 0.9),
+    "SequentialLR": lambda o: lr_scheduler.SequentialLR(o, [s(o) for s in CHAINED], [2]),
+    "PolynomialLR": lr_scheduler.PolynomialLR,
+    "CosineAnnealingLR": lambda o: lr_scheduler.CosineAnnealingLR(o, 9),
+    "ChainedScheduler": lambda o: lr_scheduler.ChainedScheduler([s(o) for s in CHAINED]),
+    "ReduceLROnPlateau": lambda o: lr_scheduler.ReduceLROnPlateau(o, patience=0),
+    "CyclicLR": lambda o: lr_scheduler.CyclicLR(o, 0.01, 0.1, step_size_up=3),
+    "CosineAnnealingWarmRestarts": lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 3),
+    "OneCycleLR": lambda o: lr_scheduler.OneCycleLR(o, 0.1, total_steps=20),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of")
+@pytest.mark.parametrize("name", sorted({*lr_scheduler.__all__} - {"LRScheduler"}))
+def test_a_checkpoint_keeps_the_state_of_every_schedule_of_torch(tmp_path: Path, name: str) -> None:
+    def begun() -> tuple[Optimizer, Any]:
+        optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.05, momentum=0.9)
+        return optimizer, SCHEDULERS[name](optimizer)
+
+    def stepped(optimizer: Optimizer, schedule: Any) -> float:
+        optimizer.step()
+        schedule.step(*((1.0,) if name == "ReduceLROnPlateau" else ()))
+        return float(optimizer.param_groups[0]["lr"])
+
+    whole, again = begun(), begun()
+    for _ in range(4):
+        stepped(*whole)
+    optimizer, schedule = whole
+    content = {
+        "optimizer": optimizer.state_dict(),
+        "schedule": schedule.state_dict(),
+        "ssr_exp": {},
+    }
+    resume.WholeFiles().save_checkpoint(content, path := tmp_path / LAST_CHECKPOINT)
+    kept = files.read_checkpoint(path)
+    assert "lost" not in kept["ssr_exp"]
+    assert str(kept["schedule"]) == str(content["schedule"])  # types, too
+    again[0].load_state_dict(kept["optimizer"])
+    again[1].load_state_dict(kept["schedule"])
+    assert [stepped(*whole) for _ in range(4)] == [stepped(*again) for _ in range(4)]
 
 
 def test_what_val_measured_is_kept_as_fields_of_a_record_and_no_others() -> None:

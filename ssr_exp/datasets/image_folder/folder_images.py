@@ -30,7 +30,6 @@ from ssr_exp.errors import SsrError
 log = logging.getLogger(__name__)
 
 TEST_SEED = 0  # test images stay the same when `dataset.split_seed` changes
-MIB, GIB = 2**20, 2**30
 Parts = tuple[dict[str, Indices], dict[str, str]]  # positions and source, in words, of each part
 
 
@@ -118,16 +117,13 @@ def is_streamed(conf: DatasetConf, root: Path, listed: Listing, asked: Preproces
         told, why = True, " (dataset.crop_from=file)"
     elif conf.stream != "auto":
         told, why = conf.stream, f" (dataset.stream={str(conf.stream).lower()})"
-    size = f"{len(listed.files):,} images of {w} x {h} pixels take {_mib(needed)} as tensors"
+    needs, may, has = map(memory.in_words, (needed, conf.memory * free, free))
+    size = f"{len(listed.files):,} images of {w} x {h} pixels take {needs} as tensors"
     way = ("read from their files for each batch" if told else "kept in memory") + why
     if messages.is_first(size + way):
-        share = f"{conf.memory:.0%} of the free {_mib(free)}, may be taken (dataset.memory)"
-        log.info("%s, and %s, %s: they are %s", size, _mib(conf.memory * free), share, way)
+        share = f"{conf.memory:.0%} of the free {has}, may be taken (dataset.memory)"
+        log.info("%s, and %s, %s: they are %s", size, may, share, way)
     return told
-
-
-def _mib(count: float) -> str:
-    return f"{count / MIB:,.1f} MiB" if count < 100 * MIB else f"{count / GIB:,.1f} GiB"
 
 
 def _first_size(root: Path, listed: Listing) -> tuple[int, int]:

@@ -91,7 +91,7 @@ def _check_same_classes(first: str, classes: tuple[str, ...], part: str, folder:
         raise SsrError(
             f"{folder.path.parent} has different classes in {first} and {part} "
             f"(only in {first}: {_quoted(missing)}; only in {part}: {_quoted(extra)}{differ}): "
-            "both must hold the same class folders"
+            "both must hold the same class folders, an empty one where val or test has no images"
         )
 
 

@@ -20,6 +20,7 @@ from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.datasets.reading import ImageOrigin
 from ssr_exp.errors import SsrError, cause, in_one_line, one_line
 
+HELD_OUT = ("val", "test")  # parts that nothing is learnt from
 UNREADABLE = "damaged"  # why a file is left out
 SURVEY = 1  # as `CACHE`, of what is kept of images that are streamed
 CACHE = 2  # raised whenever decoded images become others, or are kept otherwise
@@ -86,7 +87,8 @@ def scan(root: Path) -> Listing:
 
     Raises:
         SsrError: the folder is missing or cannot be read, what its parts or classes are is not
-            clear, a class has no images, or what has an image's name is no file, such as a pipe.
+            clear, a class has no images to learn, or what has the name of an image is no file, such
+            as a pipe.
     """
     try:
         if not root.is_dir():
@@ -107,9 +109,10 @@ def _listing(root: Path) -> Listing:
     for part, folder in split.parts.items():
         before = len(files)
         for name in split.classes:
-            held = len(files)
-            files += _images(folder.folders[name], f"{split.sources[part]}{name}/", split.left_out)
-            sizes.append(len(files) - held)
+            inner, prefix = folder.folders[name], f"{split.sources[part]}{name}/"
+            images = _images(inner, prefix, split.left_out, is_learnt=part not in HELD_OUT)
+            sizes.append(len(images))
+            files += images
         counts[part] = len(files) - before
     labels = np.tile(np.arange(len(split.classes)), len(counts))
     return Listing(
@@ -128,8 +131,13 @@ def _listing(root: Path) -> Listing:
     )
 
 
-def _images(folder: Folder, prefix: str, left_out: Counter[str]) -> list[tuple[str, File]]:
-    """List the images below a class folder with their paths below the root, sorted by these."""
+def _images(
+    folder: Folder, prefix: str, left_out: Counter[str], *, is_learnt: bool
+) -> list[tuple[str, File]]:
+    """List the images below a class folder with their paths below the root, sorted by these.
+
+    Of a class that is learnt there are some; val and test may have none, in an empty folder.
+    """
     images: list[tuple[str, File]] = []
     others: Counter[str] = Counter()
     for where, inner in folder.walk(prefix):
@@ -144,11 +152,12 @@ def _images(folder: Folder, prefix: str, left_out: Counter[str]) -> list[tuple[s
                 images.append((f"{where}{file.name}", file))
             else:
                 others[file.kind] += 1
-    if not images:
+    if not images and (others or is_learnt):
         holds = f"only {others.total()} files of other kinds ({', '.join(sorted(others))})"
+        removal = "remove the folder" if is_learnt else "leave the folder empty"
         raise SsrError(
             f"class folder {folder.path} has no images, {holds if others else 'it is empty'}: add "
-            f"images ({', '.join(sorted(SUFFIXES))}) or remove the folder"
+            f"images ({', '.join(sorted(SUFFIXES))}) or {removal}"
         )
     left_out.update(others)
     return sorted(images)
