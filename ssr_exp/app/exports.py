@@ -101,7 +101,7 @@ def _inputs(conf: ExportConfig, chosen: Selection) -> tuple[list[Part], Preproce
         return [DrawnSamples(FlatNetwork(chosen.network, signature))], None
     task, asked, folder = _task(chosen), _dataset(conf, chosen), Path(conf.paths.data)
     if asked.target is not None or task.name is TaskKind.module:
-        return [*_own_inputs(conf, chosen, task, asked)], None
+        return _own_inputs(conf, chosen, task, asked), None
     learnt_of = (TARGETS[task.name], task.ignore_index)
     try:
         splits = in_memory.load(asked, folder, *learnt_of)
@@ -138,7 +138,7 @@ def _inputs(conf: ExportConfig, chosen: Selection) -> tuple[list[Part], Preproce
 
 def _own_inputs(
     conf: ExportConfig, chosen: Selection, task: TaskConf, asked: DatasetConf
-) -> list[Samples]:
+) -> list[Part]:
     """Take inputs of val, and the score, from modules of the user's own.
 
     Raises:
