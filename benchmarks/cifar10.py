@@ -134,12 +134,13 @@ def _took(records: Sequence[Record]) -> str:
     """Say what trainings took; each has one thread."""
     hours = sum(record.wall_s for record in records) / 3600
     first, last = (pick(r.started_at for r in records)[:10] for pick in (min, max))
+    days = f"on {first}" if first == last else f"from {first} to {last}"
     devices = " and ".join(sorted({record.device for record in records}))
     commits = ", ".join(sorted({(record.git_commit or "?")[:7] for record in records}))
     failed = sum(record.status is Status.failed for record in records)
     return (
         f"{len(records)} trainings, {failed} of them failed, {hours:.1f} hours by the clock, "
-        f"begun from {first} to {last} ({devices}; commit {commits})."
+        f"begun {days} ({devices}; commit {commits})."
     )
 
 
