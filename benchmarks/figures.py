@@ -44,6 +44,7 @@ class Picture:
         width: of the window, in pixels.
         height: likewise; None: of the whole page.
         dark: whether the page is.
+        study: that it shows; None: the page's first.
     """
 
     name: str
@@ -52,10 +53,12 @@ class Picture:
     width: int = 1400
     height: int | None = None
     dark: bool = False
+    study: str | None = None
 
 
 PICTURES = (
-    Picture("cifar10", "cifar10", "trade", height=1430),
+    Picture("cifar10", "cifar10", "trade", height=1430, study="resnet20-image_folder-48826d58"),
+    Picture("cifar10-scbp", "cifar10", "trade", study="resnet20-image_folder-ec8a03f6"),
     Picture("trade-offs", "demo", "trade", height=1430),
     Picture("surrogate", "demo", "surrogate"),
     Picture("phone", "demo", "trade", 390, 1720, dark=True),
@@ -105,7 +108,8 @@ def drawn(chromium: Any, path: Path, picture: Picture, to: Path) -> Path:
     scheme = "dark" if picture.dark else "light"
     file = to / f"{picture.name}.png"
     with chromium.new_page(viewport=size, color_scheme=scheme) as sheet:
-        sheet.goto(f"{path.as_uri()}#view={picture.view}")
+        study = "" if picture.study is None else f"&study={picture.study}"
+        sheet.goto(f"{path.as_uri()}#view={picture.view}{study}")
         sheet.wait_for_selector("html[data-ready]")
         pages.painted(sheet)
         sheet.screenshot(path=file, full_page=picture.height is None)
