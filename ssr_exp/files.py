@@ -94,6 +94,8 @@ def parse(text: str | bytes, model: type[Model], *, version: int) -> Model:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise Unreadable(f"{where}: {first['msg'].lower()}") from None
+    except SsrError as error:
+        raise Unreadable(str(error).rstrip(".")) from None
 
 
 def read(path: Path, model: type[Model], *, version: int) -> Model:

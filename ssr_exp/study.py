@@ -554,7 +554,7 @@ class Study:
 
         Args:
             formats: `onnx` (by default), `torch_export`, `executorch`.
-            run: `best`, or the code of a network whose weights were told.
+            run: `best`, the code of a network whose weights were told, or a folder of one.
             to: the folder; None: below the study's.
             options: further settings of `ssr export`, by their keys.
 
@@ -564,8 +564,9 @@ class Study:
         Raises:
             SsrError: if there is no such network, or a file does not give its outputs.
         """
+        is_folder = run != BEST_FOLDER and Path(run).expanduser().is_dir()
         asked = {
-            "study": self.name,
+            "study": None if is_folder else self.name,
             "run": run,
             "format": list(formats) or ["onnx"],
             "to": None if to is None else str(to),

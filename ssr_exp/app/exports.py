@@ -179,7 +179,8 @@ def _own_inputs(
     if task.name is TaskKind.module:
         log.info("files are scored by the validation of %s, in the network's place", task.target)
     inputs = validation.inputs(conf.calibration)
-    if inputs is None or validation.puts_out == "several":
+    has_several = task.name is TaskKind.module and validation.puts_out == "several"
+    if inputs is None or has_several:  # our own tasks judge the first output
         drawn = FlatNetwork(chosen.network, of_shape(about.input_shape, chosen.network))
         log.info(
             "files are compared by outputs alone, on drawn inputs, not scored: %s",
@@ -189,7 +190,7 @@ def _own_inputs(
         )
         return [DrawnSamples(drawn)]
     lost = validation.lost()
-    if validation.puts_out == "out":
+    if validation.puts_out != "tensor":
         why = f"a file puts out one tensor, and validation reads more of {about.weights_of}"
     elif not validation.logs_score:
         why = f"validation logs no {chosen.record.scored_by.key} without task.trainer.callbacks"

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 # What is opened, whatever a file's name is: PostScript, for one, would be run by a program.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MOST_PIXELS = 89_478_485  # of one image, where Pillow starts to warn: 256 MiB of RGB
 GREY = frozenset(("1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"))
 DEPTHS = (8, 10, 12, 14, 16)  # bits of cameras and scanners; files hold 8 or 16
-_ORIENTATION = 0x0112  # EXIF's, of which 5 to 8 swap height and width
+_ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF's, and those that swap height and width
 _ROWS = 256  # of an image, scaled at a time
 DEPTH, WHITE = 16, 1.0  # what is taken for them until they are learnt
 FITS = ("crop", "stretch", "pad")
@@ -119,7 +119,12 @@ def opened(path: Any) -> Iterator[Image.Image]:
         with open(path, "rb") as file, opened(file) as image:
             yield image
         return
-    with Image.open(path, formats=FORMATS) as image:
+    try:
+        image = Image.open(path, formats=FORMATS)
+    except UnidentifiedImageError:
+        name = getattr(path, "name", "")
+        raise UnidentifiedImageError(f"cannot identify image file {str(name)!r}") from None
+    with image:
         if image.width * image.height > MOST_PIXELS:
             raise ValueError(f"it says that it has {image.width} x {image.height} pixels")
         yield image
@@ -141,7 +146,7 @@ def size_of(path: Any) -> tuple[int, int]:
     with opened(path) as image:
         if image.format == "TIFF":
             image.load()  # Pillow turns these by itself, and only then
-        (w, h), is_turned = image.size, _orientation(image) > 4
+        (w, h), is_turned = image.size, _orientation(image) in _SIDEWAYS
     return (w, h) if is_turned else (h, w)
 
 

@@ -213,12 +213,20 @@ def check_stops_without_val(conf: Config) -> None:
     """
     made = user_code.made(conf.task.trainer.get("callbacks", []))
     for one in made if isinstance(made, list) else [made]:
-        if isinstance(one, EarlyStopping) and one.strict and one.monitor.startswith(f"{VAL}/"):
+        watches_val = isinstance(one, EarlyStopping) and one.monitor.startswith(f"{VAL}/")
+        if watches_val and one.strict and _checks_after_train(one, conf):
             raise SsrError(
                 f"{type(one).__name__} of task.trainer.callbacks monitors {one.monitor}, which "
                 "nothing logs where val is learnt from, as by finalists: let it monitor "
                 "train/loss, or type dataset.train_on_val=false (of a search: finalists.seeds=0)."
             )
+
+
+def _checks_after_train(one: EarlyStopping, conf: Config) -> bool:
+    """Say whether it looks after each epoch of training, as Lightning decides; else after val."""
+    usual = {"val_check_interval": 1.0, "check_val_every_n_epoch": 1}
+    own = one._check_on_train_epoch_end
+    return all(conf.task.trainer.get(k, v) == v for k, v in usual.items()) if own is None else own
 
 
 def _check_monitors(trainer: Trainer, conf: Config) -> None:

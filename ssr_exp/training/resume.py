@@ -9,6 +9,7 @@ of the images depend on the seed and the epoch alone. On a CPU the result is the
 from __future__ import annotations
 
 import logging
+import operator
 import random
 import time
 from collections import Counter, OrderedDict
@@ -230,10 +231,17 @@ def _of_loaders(trainer: Trainer) -> list[torch.Generator]:
     if combined is None or trainer.reload_dataloaders_every_n_epochs:  # type: ignore[attr-defined]
         return []
     drawing = [*combined.flattened]
-    for name in ("sampler", "batch_sampler"):
-        drawing += [getattr(loader, name, None) for loader in combined.flattened]
+    for name in ("sampler", "batch_sampler", "batch_sampler.sampler"):
+        drawing += [_part(loader, name) for loader in combined.flattened]
     held = [getattr(part, "generator", None) for part in drawing]
     return [generator for generator in held if isinstance(generator, torch.Generator)]
+
+
+def _part(loader: Any, name: str) -> Any:
+    try:
+        return operator.attrgetter(name)(loader)
+    except AttributeError:
+        return None
 
 
 def _generators(trainer: Trainer) -> dict[str, Any]:

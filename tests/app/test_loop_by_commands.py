@@ -230,6 +230,10 @@ def test_a_loop_goes_on_with_the_words_of_the_last_search(
     opened = ssr_exp.Study.open("shapes", runs=tmp_path, trust=True)
     conf = opened._asking.conf
     assert (conf.objective.max_drop, conf.rounds, conf.batch) == (0.02, 0, 1)
+    asked = Asked(command="search", words=("objective=tradeoff",))  # as it is without a word
+    study_names.note(Store(tmp_path), "shapes", {}, asked, None)
+    opened = ssr_exp.Study.open("shapes", runs=tmp_path, trust=True)
+    assert opened._asking.conf.objective == SearchConfig().objective
     options = {"objective.max_drop": 0.03}
     opened = ssr_exp.Study.open("shapes", runs=tmp_path, trust=True, options=options)
     assert opened._asking.conf.objective.max_drop == 0.03

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ssr_exp.config import DatasetConf
 from ssr_exp.datasets import in_memory, preprocessing
@@ -462,3 +462,17 @@ def test_a_damaged_exif_header_turns_nothing(tmp_path: Path) -> None:
     Image.new("RGB", (6, 4), "white").save(path, exif=b"Exif\0\0no header", dpi=(72, 72))
     rgb, _ = preprocessing.read(path, size=None, how=Preprocessing(3, (0, 0)))
     assert rgb.shape == (4, 6, 3) and preprocessing.size_of(path) == (4, 6)
+
+
+def test_an_orientation_that_there_is_not_turns_nothing(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 9
+    Image.new("RGB", (6, 4)).save(path := tmp_path / "a.png", exif=exif)
+    rgb, _ = preprocessing.read(path, size=None, how=Preprocessing(3, (0, 0)))
+    assert rgb.shape[:2] == preprocessing.size_of(path) == (4, 6)
+
+
+def test_what_is_no_image_is_named_by_its_path(tmp_path: Path) -> None:
+    (path := tmp_path / "a.png").write_bytes(b"no image")
+    with pytest.raises(UnidentifiedImageError, match=r"^cannot identify image file '.*/a\.png'$"):
+        preprocessing.read(path, size=None, how=Preprocessing(3, (0, 0)))

@@ -65,6 +65,8 @@ def test_early_stopping_by_val_is_refused_before_the_search(conf: Compose) -> No
         run.train(stopping("val/loss", *last))
     finalists.check(SearchConfig(**vars(asked), finalists=FinalistsConf(seeds=0)), opened)
     finalists.check(searched(stopping("train/loss")), opened)
+    after_val = stopping("val/loss", "+task.trainer.check_val_every_n_epoch=2")
+    finalists.check(searched(after_val), opened)  # nothing looks where nothing validates
     assert run.train(stopping("train/loss", *last)).test_score is not None
 
 

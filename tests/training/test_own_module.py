@@ -428,7 +428,7 @@ class Killed(Exception):
 
 
 @pytest.mark.filterwarnings("ignore:Attribute 'net' is an instance of")
-@pytest.mark.parametrize("data", ["digits", "Data", "Drawn", "Weighted"])
+@pytest.mark.parametrize("data", ["digits", "Data", "Drawn", "Weighted", "Nested"])
 def test_a_module_goes_on_after_its_last_epoch_as_if_it_was_never_killed(
     conf: Compose, own: Own, monkeypatch: pytest.MonkeyPatch, data: str
 ) -> None:
@@ -819,6 +819,33 @@ def test_files_of_what_validation_alone_cannot_score_hold_all_outputs(
     assert (part.network.names if isinstance(part, DrawnSamples) else None) == names
 
 
+PAIR = """
+from torch import nn
+
+
+class Pair(nn.Module):
+    def __init__(self, num_classes, in_channels):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(in_channels, 8, 3), nn.ReLU())
+        self.head = nn.Linear(8, num_classes)
+
+    def forward(self, x):
+        features = self.body(x).mean((2, 3))
+        return {"out": self.head(features), "features": features}
+"""
+
+
+def test_of_a_network_that_our_task_judges_by_one_output_that_one_is_exported(
+    conf: Compose, own: Own, caplog: pytest.LogCaptureFixture
+) -> None:
+    data, net = own(DATA), own(PAIR)
+    words = ("dataset=module", f"dataset.target={data}.Data", "model=module")
+    with caplog.at_level("INFO"):
+        _, part = exported(conf(*words, f"model.target={net}.Pair"))
+    assert not isinstance(part, DrawnSamples) and part.measure is None and len(part) == 8
+    assert "not scored: a file puts out one tensor" in caplog.text
+
+
 def test_inputs_of_validation_are_few_and_from_all_over_it() -> None:
     spread = own_validation._Spread(4)
     assert spread.taken() is None
@@ -947,7 +974,7 @@ DATA = """
 import lightning as L
 import torch
 from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler, TensorDataset
-from torch.utils.data import WeightedRandomSampler
+from torch.utils.data import BatchSampler, RandomSampler, WeightedRandomSampler
 
 
 class Data(L.LightningDataModule):
@@ -976,6 +1003,12 @@ class Data(L.LightningDataModule):
 class Drawn(Data):
     def train_dataloader(self):
         return DataLoader(self.all, 16, shuffle=True, generator=torch.Generator().manual_seed(3))
+
+
+class Nested(Data):
+    def train_dataloader(self):
+        sampler = RandomSampler(self.all, generator=torch.Generator().manual_seed(3))
+        return DataLoader(self.all, batch_sampler=BatchSampler(sampler, 16, False))
 
 
 class Weighted(Data):

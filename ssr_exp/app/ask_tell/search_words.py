@@ -69,7 +69,7 @@ def of_loop(root: Path, study: str, *, trust: bool) -> dict[str, Any]:
     found, usual = read(root, study, trust=trust), _composed(())
     asked = study_names.read(root / study).by("search")
     typed = {key(word) for word in asked.words} if asked else set()
-    changed = {k: v for k, v in found.items() if k in typed or v != usual[k]}
+    changed = {k: v for k, v in found.items() if {k, _part(k)} & typed or v != usual[k]}
     return {k: v for k, v in changed.items() if _part(k) in loop_settings.SEARCH_PARTS}
 
 

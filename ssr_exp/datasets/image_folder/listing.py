@@ -22,8 +22,8 @@ from ssr_exp.errors import SsrError, cause, in_one_line, one_line
 
 HELD_OUT = ("val", "test")  # parts that nothing is learnt from
 UNREADABLE = "damaged"  # why a file is left out
-SURVEY = 1  # as `CACHE`, of what is kept of images that are streamed
-CACHE = 2  # raised whenever decoded images become others, or are kept otherwise
+SURVEY = 2  # as `CACHE`, of what is kept of images that are streamed
+CACHE = 3  # raised whenever decoded images become others, or are kept otherwise
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ UNKNOWN = (
 )
 WRITER = "ssr_exp predict.py"  # in masks: they may be replaced
 NOWHERE = 255  # in masks: pixels that do not count
-SUFFIXES = frozenset(".bmp .gif .pgm .png .pnm .tif .tiff .webp".split())  # of true masks
+NO_MASKS = frozenset(".csv .html .jpeg .jpg .json .md .txt .xml .yaml .yml .zip".split())
 ADDED = re.compile(r"[ _-](mask|masks|label|labels|gt|seg|segmentation|annotation)$", re.I)
 
 
@@ -168,7 +168,7 @@ def truth_of_file(file: Path, about: dict[str, Any], options: argparse.Namespace
 def masks_in(folder: Path) -> dict[str, list[Path]]:
     """List the masks of a folder by the names that their images may have."""
     found: dict[str, list[Path]] = {}
-    for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES):
+    for path in sorted(path for path in folder.iterdir() if path.suffix.lower() not in NO_MASKS):
         for stem in {path.stem, ADDED.sub("", path.stem)}:
             found.setdefault(stem, []).append(path)
     return found

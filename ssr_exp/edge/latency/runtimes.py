@@ -6,6 +6,7 @@ measured is what is shipped.
 
 from __future__ import annotations
 
+import errno
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ssr_exp import files
 from ssr_exp.edge.export import formats
 from ssr_exp.edge.export.formats import Batch, Order, executorch, onnx, traced
 from ssr_exp.edge.export.formats.flat import FlatNetwork, Tensors
@@ -113,6 +115,8 @@ def _by_file(name: str, **options: Any) -> Prepare:
                 kind.write(order, path)
                 model = kind.load(path, threads=threads, **options)
         except OSError as error:
+            if error.errno not in (*files.FULL, errno.EACCES, errno.ENOENT, errno.EROFS):
+                raise
             raise SsrError(
                 f"cannot write the file that is measured to {tempfile.gettempdir()} "
                 f"({cause(error)}): make room there, or set TMPDIR to another folder."
