@@ -830,8 +830,7 @@ class Pair(nn.Module):
         self.head = nn.Linear(8, num_classes)
 
     def forward(self, x):
-        features = self.body(x).mean((2, 3))
-        return {"out": self.head(features), "features": features}
+        return {"out": self.head(self.body(x).mean((2, 3))), "level": x.mean((2, 3))}
 """
 
 
@@ -839,7 +838,7 @@ def test_of_a_network_that_our_task_judges_by_one_output_that_one_is_exported(
     conf: Compose, own: Own, caplog: pytest.LogCaptureFixture
 ) -> None:
     data, net = own(DATA), own(PAIR)
-    words = ("dataset=module", f"dataset.target={data}.Data", "model=module")
+    words = ("dataset=module", f"dataset.target={data}.Data", "model=module", "segment.multiple=4")
     with caplog.at_level("INFO"):
         _, part = exported(conf(*words, f"model.target={net}.Pair"))
     assert not isinstance(part, DrawnSamples) and part.measure is None and len(part) == 8
