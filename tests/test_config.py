@@ -100,7 +100,11 @@ BAD = {  # by what is allowed
     "from 0 to 255, or null": {"task.ignore_index": 256},
     "from 0 to below 1": {"recipe.momentum": 1.0, "recipe.label_smoothing": -0.1},
     "from 0 to below 1, or null": {"recipe.ema_decay": 1.0},
-    "between 0 and 4294967295": {"seed": 2**32, "dataset.split_seed": -1},
+    "between 0 and 4294967295": {
+        "seed": 2**32,
+        "dataset.split_seed": -1,
+        "modifiers.draw_seed": -1,
+    },
     "max or min, or null": {"task.score.direction": "up"},
     "auto or cpu or gpu or cuda or mps": {"trainer.accelerator": "abacus"},
     "auto or 32-true or bf16-mixed or 16-mixed or bf16-true or 16-true or 64-true": {

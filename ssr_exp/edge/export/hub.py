@@ -8,10 +8,14 @@ import re
 import shlex
 from pathlib import Path
 
-from ssr_exp.edge.export import formats, predictor
+from ssr_exp.edge.export import predictor
 from ssr_exp.edge.export.verified_files import STEM
 from ssr_exp.errors import SsrError, cause
 
+SUFFIXES = (".onnx", ".pte", ".pt2")  # of files of an export
+# Files of an earlier push that may be of other weights.
+REPLACED = [f"{STEM}{int8}{suffix}" for suffix in SUFFIXES for int8 in ("", ".int8")]
+REPLACED += [predictor.SCRIPT]
 REPOSITORY = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
 
 
@@ -30,17 +34,9 @@ def check(name: str) -> None:
         raise SsrError(f"push={name} names no repository: type push=USER/NAME.")
 
 
-def replaced() -> list[str]:
-    """List the files of an earlier push that may be of other weights."""
-    kinds = [importlib.import_module(f"{formats.__name__}.{name}") for name in formats.NAMES]
-    names = [f"{STEM}{int8}{kind.SUFFIX}" for kind in kinds for int8 in ("", ".int8")]
-    return [*names, predictor.SCRIPT]
-
-
 def command(folder: Path, name: str) -> str:
     """Write the command that uploads a folder later."""
-    gone = [word for file in replaced() for word in ("--delete", file)]
-    return shlex.join(["hf", "upload", name, str(folder), ".", *gone])
+    return shlex.join(["hf", "upload", name, str(folder), "."])
 
 
 def push(folder: Path, name: str) -> str | None:
@@ -59,7 +55,7 @@ def push(folder: Path, name: str) -> str | None:
         api = HfApi()
         address = api.create_repo(name, repo_type="model", private=True, exist_ok=True)
         api.upload_folder(
-            repo_id=name, folder_path=folder, repo_type="model", delete_patterns=replaced()
+            repo_id=name, folder_path=folder, repo_type="model", delete_patterns=REPLACED
         )
     except Exception as error:  # its own errors, and those of two HTTP libraries
         raise SsrError(
