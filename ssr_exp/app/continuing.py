@@ -104,8 +104,8 @@ class Continued:
     def _asked(self, store: Store, opened: OpenedStudy, words: Sequence[str]) -> Asked | None:
         """Say what of the words is to be repeated; None: nothing, or what was kept before."""
         before = study_names.read(store.study_folder(opened.name))
-        is_aside = self.study is not None and before.by(self.command) is not None
-        if is_aside and self.command == "train":
+        is_aside = self.study is not None and self.command == "train"
+        if is_aside and before.asked:  # a search's words count for both
             return None
         mine = (word for word in words if word not in self.settings)
         kept = tuple(word for word in mine if _first(typed_values.key(word)) not in NOT_KEPT)

@@ -23,8 +23,8 @@ def rank() -> int:
         raise SsrError(
             f"this is process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} (RANK, "
             "WORLD_SIZE), and they have no process group: call "
-            "torch.distributed.init_process_group before study.ask(), so that all train the same "
-            "network."
+            "torch.distributed.init_process_group before you make the Study, so that all train the "
+            "same network."
         )
     return 0
 
