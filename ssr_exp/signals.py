@@ -24,6 +24,8 @@ OURS: dict[signal.Signals, Any] = {
 AGAIN_S = 0.1  # after which a signal is sent again that had no effect
 
 _received: list[int] = []  # signals that came, until their block is left
+_handling: set[int] = set()  # the process that set our handlers; those that it forks inherit them
+SHOW_CURSOR = b"\x1b[?25h"
 
 
 class Stopped(BaseException):
@@ -101,13 +103,13 @@ def stoppable() -> Iterator[None]:
     with _handled(_raise) as is_outermost:
         shown, sys.unraisablehook = sys.unraisablehook, _send_again(sys.unraisablehook)
         try:
-            _check()
+            check()
             yield
-            _check()
+            check()
         except Stopped:
             raise
         except BaseException:  # of somebody else's `finally`, which counts on having got further
-            _check()
+            check()
             raise
         finally:
             sys.unraisablehook = shown
@@ -144,6 +146,9 @@ def _handled(handler: Any) -> Iterator[bool]:
     """Handle what is ours to handle for the time of a block; yields whether anything is."""
     free = _free()
     with handlers_restored(free):
+        if free:
+            _handling.clear()
+            _handling.add(os.getpid())
         for number in free:
             signal.signal(number, handler)
         yield bool(free)
@@ -153,17 +158,36 @@ def _free() -> list[signal.Signals]:
     """List the signals that are ours to handle."""
     if threading.current_thread() is not threading.main_thread():
         return []
-    return [n for n, usual in OURS.items() if signal.getsignal(n) in (usual, _leave)]
+    inherited = (_raise,) if _is_forked() else ()
+    ours = {n: (usual, _leave, *inherited) for n, usual in OURS.items()}
+    return [n for n, handlers in ours.items() if signal.getsignal(n) in handlers]
+
+
+def _is_forked() -> bool:
+    """Say whether our handlers were set by the process that this one was forked from."""
+    return bool(_handling) and os.getpid() not in _handling
+
+
+def _end_fork(number: int) -> None:
+    """End a process as one that never had our handlers: a reader of somebody's DataLoader, say."""
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def _leave(number: int, _: FrameType | None) -> None:
+    if _is_forked():
+        return _end_fork(number)
     with suppress(Exception):  # of a stream that was just being written
         sys.stdout.flush()
-    os.write(2, b"stopped: repeat the command.\n")
+    os.write(2, (SHOW_CURSOR if os.isatty(2) else b"") + b"stopped: repeat the command.\n")
     os._exit(128 + number)
 
 
 def _raise(number: int, _: FrameType | None) -> None:
+    if _is_forked():
+        return _end_fork(number)
     _received.append(number)
     raise Stopped(number)
 
@@ -182,6 +206,11 @@ def _send_again(show: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return hook
 
 
-def _check() -> None:
+def check() -> None:
+    """Raise `Stopped` again where somebody made another error of it; else nothing.
+
+    Raises:
+        Stopped: if this process was told to stop, and its block is not left yet.
+    """
     if _received and threading.current_thread() is threading.main_thread():
         raise Stopped(_received[-1]) from None

@@ -147,7 +147,7 @@ def call(target: str, arguments: Mapping[str, Any], key: str, offered: Mapping[s
         return make(**(told | {name: made(value, key) for name, value in arguments.items()}))
     except SsrError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SsrError(f"{target} cannot be called: {cause(error)}.") from error
 
 
@@ -278,6 +278,11 @@ def _module(target: str, parts: list[str], key: str) -> tuple[Any, int]:
         try:
             with importing():
                 return importlib.import_module(name), end
+        except SystemExit as error:
+            raise SsrError(
+                f"{name} cannot be imported: it ends the process ({cause(error)}). What it does as "
+                f'a script belongs below `if __name__ == "{MAIN}":`.'
+            ) from error
         except Exception as error:
             if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
                 continue

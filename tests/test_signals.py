@@ -182,3 +182,51 @@ def test_handlers_that_a_library_replaces_are_put_back() -> None:
         signal.signal(signal.SIGTERM, mine)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     assert {number: signal.getsignal(number) for number in BOTH} == before
+
+
+@pytest.mark.parametrize(
+    ("block", "number", "status"),
+    [
+        ("stoppable()", signal.SIGINT, 7 << 8),
+        ("stoppable()", signal.SIGTERM, signal.SIGTERM),
+        ("at_once()", signal.SIGINT, 7 << 8),
+        ("at_once()", signal.SIGTERM, signal.SIGTERM),
+    ],
+)
+def test_a_forked_process_ends_as_if_it_had_no_handler_of_ours(
+    block: str, number: signal.Signals, status: int
+) -> None:
+    """As a DataLoader's processes do, which know Ctrl-C by its own name alone."""
+    program = f"""
+import os, time
+from ssr_exp import signals
+with signals.{block}:
+    if not (child := os.fork()):
+        try:
+            os.kill(os.getpid(), {number.value})
+            time.sleep(9)
+        except KeyboardInterrupt:
+            os._exit(7)
+        os._exit(8)
+    print(os.waitpid(child, 0)[1])
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert (ended.stdout, ended.stderr) == (f"{int(status)}\n", "")
+
+
+def test_a_forked_process_may_have_a_block_of_its_own() -> None:
+    with signals.stoppable():
+        if not (child := os.fork()):
+            try:
+                with signals.stoppable():
+                    send(signal.SIGINT)
+            except Stopped:
+                os._exit(9)
+            os._exit(8)
+        assert os.waitpid(child, 0)[1] == 9 << 8

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ssr_exp import files
+from ssr_exp import files, signals
 from ssr_exp.config import Config, TaskKind
 from ssr_exp.datasets import workers
 from ssr_exp.errors import SsrError, unlocated
@@ -134,6 +134,7 @@ def _train(job: Job, store: Store, where: Path) -> Record:
     except Diverged as error:
         outcome = {"status": Status.diverged, "error": str(error)}
     except Exception as error:
+        signals.check()  # of processes that read images, and were told to stop, too
         if isinstance(error, OSError) and error.errno in files.FULL:  # nothing is wrong with it
             raise files.cannot_write(where, error, store.option) from error
         outcome = {"status": Status.failed, "error": explain(error)}

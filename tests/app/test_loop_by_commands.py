@@ -15,6 +15,7 @@ import ssr_exp
 from ssr_exp.app import search_setup
 from ssr_exp.config import SearchConfig, SegmentConf
 from ssr_exp.runs import study_names
+from ssr_exp.runs.record import Status
 from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE, Store
 from ssr_exp.runs.study_names import Asked
 from ssr_exp.training.candidate import Candidate
@@ -237,3 +238,18 @@ def test_a_loop_goes_on_with_the_words_of_the_last_search(
     options = {"objective.max_drop": 0.03}
     opened = ssr_exp.Study.open("shapes", runs=tmp_path, trust=True, options=options)
     assert opened._asking.conf.objective.max_drop == 0.03
+
+
+def test_a_function_that_ends_the_process_is_a_failed_training_and_no_success(
+    study: ssr_exp.Study, search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ending(candidate: Candidate) -> float:
+        raise SystemExit(0)  # as of a script: the command would end with 0
+
+    monkeypatch.setattr(shapes, "train_one", ending)
+    for _ in range(4):
+        study.tell(study.ask(), 0.5)  # type: ignore[arg-type]
+    ended = search("task.target=shapes.train_one", "finalists.seeds=0")
+    assert ended.code == 1, ended.text
+    failed = [r for r in study.records() if r.status is Status.failed]
+    assert failed and "shapes.train_one ended the process (SystemExit: 0)" in str(failed[0].error)
