@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from ssr_exp import files
 from ssr_exp.errors import SsrError
 from ssr_exp.files import cannot_write
-from ssr_exp.runs import leases
+from ssr_exp.runs import file_locks, leases
 from ssr_exp.runs.record import SCHEMA, Record, Status
 from ssr_exp.terminal import counted
 
@@ -65,7 +65,10 @@ class Store:
         self.root, self.option = Path(root), option
 
     def check(self) -> None:
-        """Make the folder and try to write there.
+        """Make the folder, and try to write and to lock a file there.
+
+        Without locks of the disk's own, that of a run that was killed on another machine would
+        stay for ever.
 
         Raises:
             SsrError: if that fails.
@@ -74,8 +77,15 @@ class Store:
             self.root.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self.root, prefix=".check-") as file:
                 file.write(b"\0" * 4096)
+                has_locks = not file_locks.are_missing(file.fileno())
         except OSError as error:
             raise cannot_write(self.root, error, self.option) from error
+        if not has_locks:
+            raise SsrError(
+                f"the disk of {self.root} cannot lock files (flock), so a run that is killed could "
+                "stay locked: mount it with locks (NFS 4, Lustre with -o flock), or choose another "
+                f"place with {self.option}."
+            )
 
     def folder(self, study: str, network: str, seed: int) -> Path:
         """Name a run's folder; nothing in a name can leave the store."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import logging
 import os
@@ -339,6 +340,16 @@ def test_a_disk_that_takes_no_more_is_told_from_a_folder_of_somebody_else(
 
 def test_a_check_makes_the_folder_and_leaves_nothing_in_it(store: Store) -> None:
     store.check()
+    assert list(store.root.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK])
+def test_a_disk_that_cannot_lock_files_is_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    monkeypatch.setattr(fcntl, "flock", FullDisk(code))
+    with pytest.raises(SsrError, match=r"cannot lock files .*-o flock.*paths\.runs=DIR"):
+        store.check()
     assert list(store.root.iterdir()) == []
 
 
