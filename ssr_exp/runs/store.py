@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -295,10 +296,18 @@ class Store:
             return False
         return self.is_claimed(folder, glance_s=GLANCE_S if glance_s is None else glance_s)
 
-    def is_claimed(self, folder: Path, *, glance_s: float = GLANCE_S) -> bool:
+    def is_claimed(
+        self, folder: Path, *, glance_s: float = GLANCE_S, read_only: bool = False
+    ) -> bool:
         """Say whether a process, this one included, has a claim on a folder, or has leased it.
 
         Unlike `is_busy` this is of any folder, and of runs that are done, too.
+
+        Args:
+            folder: what one process has at a time.
+            glance_s: as in `is_busy`.
+            read_only: whether nothing is to be done there: then a lock that may not be written,
+                another user's, is read; else it counts as a claim.
         """
         if leases.seconds_left(folder):
             return True
@@ -307,8 +316,9 @@ class Store:
         try:
             with FileLock(folder / LOCK_FILE, timeout=glance_s):
                 return False
-        except OSError:  # it was not given, or is another user's
-            return True
+        except OSError as error:  # it was not given, or is another user's
+            is_readable = read_only and error.errno in (errno.EACCES, errno.EROFS)
+            return not (is_readable and file_locks.is_free(folder / LOCK_FILE))
 
 
 def network_weights(path: Path, attribute: str = "network") -> dict[str, Tensor]:

@@ -553,6 +553,20 @@ def test_a_lock_that_may_not_be_opened_is_somebodys(
     assert store.is_busy(unfinished)
 
 
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+def test_whoever_only_looks_is_told_whether_a_lock_of_somebody_else_is_held(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    with store.claim(folder, wait=False), monkeypatch.context() as patch:
+        patch.setattr(FileLock, "acquire", FullDisk(code))
+        assert store.is_claimed(folder) and store.is_claimed(folder, read_only=True)
+    monkeypatch.setattr(FileLock, "acquire", FullDisk(code))
+    assert store.is_claimed(folder)
+    assert not store.is_claimed(folder, read_only=True)
+    monkeypatch.setattr(fcntl, "flock", FullDisk(errno.ENOSYS))
+    assert store.is_claimed(folder, read_only=True)
+
+
 @contextmanager
 def glancing(folder: Path, seconds: float) -> Iterator[None]:
     """Hold the lock as `is_busy` does, in another thread, and for long."""
