@@ -142,7 +142,7 @@ class Store:
         return self._renamed(self._records_by_folder())
 
     def _records_by_folder(self, study: str | None = None) -> dict[str, list[Record]]:
-        root, studies = (self.root, "*/") if study is None else (self.study_folder(study), "")
+        root, studies = (self.root, "[!.]*/") if study is None else (self.study_folder(study), "")
         records: dict[str, list[Record]] = {}
         for path in sorted(root.glob(f"{studies}*/seed*/{RECORD_FILE}")):
             run = path.parent
