@@ -289,6 +289,12 @@ def cannot_write(folder: Path, error: OSError, option: str = "paths.runs=DIR") -
     return SsrError(f"cannot write to {folder}: {why}; {remedy} another place with {option}.")
 
 
+def path_of(error: OSError) -> Path | None:
+    """Say which file or folder an error is of; None if it does not say."""
+    name = error.filename
+    return Path(os.fsdecode(name)) if isinstance(name, str | bytes | os.PathLike) else None
+
+
 def is_disk_full(error: object) -> bool:
     """Say whether a job ended because the disk took no more, as others would after it.
 

@@ -72,7 +72,7 @@ def _elsewhere(root: Path) -> str:
     if next(root.glob("*/seed*/record.json"), None) is not None:
         words = messages.setting("paths.runs", root.parent), messages.setting("study", root.name)
         return f"it is a study, type {shlex.join(words)}"
-    below = sorted({str(path.parents[3]) for path in root.glob("*/*/*/seed*/record.json")})
+    below = sorted({str(path.parents[3]) for path in root.glob("*/[!.]*/*/seed*/record.json")})
     if below:
         typed = shlex.quote(messages.setting("paths.runs", below[0]))
         return f"type {typed}" + "".join(f", or {other}" for other in below[1:9])

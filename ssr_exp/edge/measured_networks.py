@@ -110,7 +110,7 @@ def read(folder: Path, *, trust: bool = False) -> MeasuredStudy:
     """
     folder = folder.expanduser().resolve()
     if not (folder / saved.NETWORK).exists():
-        studies = sorted(path.parent for path in folder.glob(f"*/{saved.NETWORK}"))
+        studies = sorted(path.parent for path in folder.glob(f"[!.]*/{saved.NETWORK}"))
         one = f"one study, for instance {studies[0]}" if studies else "a study, paths.runs/<study>"
         raise SsrError(f"{folder} holds no {saved.NETWORK}: name the folder of {one}.")
     about = saved.read(folder)

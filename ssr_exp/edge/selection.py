@@ -112,7 +112,7 @@ def _is_folder(path: Path) -> bool:
 
 def _study(runs: Path, study: str | None, run: str) -> Path:
     """Find the one study that holds what `run` names."""
-    here = [path.parent for path in sorted(runs.glob(f"*/{studies.FILE}"))]
+    here = [path.parent for path in sorted(runs.glob(f"[!.]*/{studies.FILE}"))]
     if not here:
         raise SsrError(f"{runs} holds no study: type paths.runs=DIR, the folder of the records.")
     study = None if study is None else study_names.find(runs, study)

@@ -169,7 +169,7 @@ def _summary(
     for run in folder.glob("*/seed*/"):
         if not SEED.fullmatch(run.name) or (run.parent.name, int(run.name[4:])) in done:
             continue
-        is_claimed = store.is_claimed(run, glance_s=0)
+        is_claimed = store.is_claimed(run, glance_s=0, read_only=True)
         under_way += is_claimed
         is_begun = (run / CONFIG_FILE).exists() and not (run / RECORD_FILE).exists()
         stopped += is_begun and not is_claimed

@@ -1,7 +1,8 @@
 """Free the space of studies, of runs that failed, and of weights; never of what a process uses.
 
 A folder is first moved aside, out of sight of whoever reads the store, and then removed: a removal
-that is killed leaves all of it, or what is aside, which the next removal ends.
+that is killed leaves all of it, or what is aside, which the next removal ends. What is aside is in
+a folder of its own; on a disk that is too full to make one, it is beside other studies.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from ssr_exp.runs.store import (
     written_ns,
 )
 
-ASIDE = ".removed"  # in the store's folder; no reader looks there
+ASIDE = ".removed"  # in the store's folder, as the beginning of a name, too; no reader looks there
 IN_USE = ".used"  # in a study's folder: who works on it, though no run is under way
 CHECKPOINT = ".ckpt"
 YOUNG_S = 60.0
@@ -100,8 +101,7 @@ def remove_study(store: Store, study: str) -> int:
     _refuse_used(_claimed(store, folder), study)
     with _aside(store) as aside:
         with _disk(store):
-            moved = aside / f"{folder.name}.{secrets.token_hex(4)}"
-            folder.rename(moved)
+            moved = _moved(folder, aside)
         if claimed := _claimed(store, moved):  # while this process looked
             _put_back(moved, folder)
             _refuse_used([folder / path.relative_to(moved) for path in claimed], study)
@@ -124,8 +124,7 @@ def remove_failed(store: Store, study: str) -> Removed:
                 if not is_ours or not _has_failed(store, folder):
                     continue
                 with _disk(store):
-                    moved = aside / f"{folder.name}.{secrets.token_hex(4)}"
-                    folder.rename(moved)
+                    moved = _moved(folder, aside)
                 done.runs.append(folder)
             done.freed += _removed(moved)
             with suppress(OSError):  # of other seeds there is more
@@ -184,18 +183,23 @@ def started_from(store: Store) -> set[Path]:
 
 def left_aside(store: Store) -> int:
     """Say how many bytes a removal that was killed left."""
-    aside = store.root / ASIDE
-    return size(aside) if aside.is_dir() else 0
+    return sum(map(size, _left(store)))
 
 
 def end_others(store: Store) -> int:
     """End the removals that were killed; returns the bytes that were freed."""
-    if not (store.root / ASIDE).is_dir():
+    if not _left(store):
         return 0
     before = left_aside(store)
     with _aside(store):
         pass
     return before - left_aside(store)
+
+
+def _left(store: Store) -> list[Path]:
+    """List what is aside."""
+    inside = (path for path in store.root.glob(f"{ASIDE}/*") if path.name != LOCK_FILE)
+    return sorted([*inside, *store.root.glob(f"{ASIDE}-*")])
 
 
 def _runs(store: Store, study: str) -> list[Path]:
@@ -254,13 +258,28 @@ def _claim(store: Store, folder: Path, done: Removed) -> Iterator[bool]:
 
 @contextmanager
 def _aside(store: Store) -> Iterator[Path]:
-    """Open the folder of what is removed, one process at a time; what was left there is removed."""
+    """Say where what is removed is moved to; what was left there is removed.
+
+    One process at a time has it, unless the disk is too full for its folder and lock. Then one may
+    end what another is about to put back: so what a process uses stays.
+    """
     aside = store.root / ASIDE
-    with store.claim(aside, wait=True):
-        for left in aside.iterdir():
-            if left.name != LOCK_FILE:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(store.claim(aside, wait=True))
+        except SsrError as error:
+            if not files.is_disk_full(error):
+                raise
+            aside = store.root
+        for left in _left(store):
+            if not _claimed(store, left):
                 _removed(left)
         yield aside
+
+
+def _moved(folder: Path, aside: Path) -> Path:
+    """Move a folder aside; returns where it is."""
+    return folder.rename(aside / f"{ASIDE}-{folder.name}.{secrets.token_hex(4)}")
 
 
 @contextmanager

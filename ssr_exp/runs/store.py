@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -18,7 +19,7 @@ from filelock import FileLock, Timeout
 from ssr_exp import files
 from ssr_exp.errors import SsrError
 from ssr_exp.files import cannot_write
-from ssr_exp.runs import leases
+from ssr_exp.runs import file_locks, leases
 from ssr_exp.runs.record import SCHEMA, Record, Status
 from ssr_exp.terminal import counted
 
@@ -65,7 +66,10 @@ class Store:
         self.root, self.option = Path(root), option
 
     def check(self) -> None:
-        """Make the folder and try to write there.
+        """Make the folder, and try to write and to lock a file there.
+
+        Without locks of the disk's own, that of a run that was killed on another machine would
+        stay for ever.
 
         Raises:
             SsrError: if that fails.
@@ -74,8 +78,15 @@ class Store:
             self.root.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self.root, prefix=".check-") as file:
                 file.write(b"\0" * 4096)
+                has_locks = not file_locks.are_missing(file.fileno())
         except OSError as error:
             raise cannot_write(self.root, error, self.option) from error
+        if not has_locks:
+            raise SsrError(
+                f"the disk of {self.root} cannot lock files (flock), so a run that is killed could "
+                "stay locked: mount it with locks (NFS 4, Lustre with -o flock), or choose another "
+                f"place with {self.option}."
+            )
 
     def folder(self, study: str, network: str, seed: int) -> Path:
         """Name a run's folder; nothing in a name can leave the store."""
@@ -131,7 +142,7 @@ class Store:
         return self._renamed(self._records_by_folder())
 
     def _records_by_folder(self, study: str | None = None) -> dict[str, list[Record]]:
-        root, studies = (self.root, "*/") if study is None else (self.study_folder(study), "")
+        root, studies = (self.root, "[!.]*/") if study is None else (self.study_folder(study), "")
         records: dict[str, list[Record]] = {}
         for path in sorted(root.glob(f"{studies}*/seed*/{RECORD_FILE}")):
             run = path.parent
@@ -285,10 +296,18 @@ class Store:
             return False
         return self.is_claimed(folder, glance_s=GLANCE_S if glance_s is None else glance_s)
 
-    def is_claimed(self, folder: Path, *, glance_s: float = GLANCE_S) -> bool:
+    def is_claimed(
+        self, folder: Path, *, glance_s: float = GLANCE_S, read_only: bool = False
+    ) -> bool:
         """Say whether a process, this one included, has a claim on a folder, or has leased it.
 
         Unlike `is_busy` this is of any folder, and of runs that are done, too.
+
+        Args:
+            folder: what one process has at a time.
+            glance_s: as in `is_busy`.
+            read_only: whether nothing is to be done there: then a lock that may not be written,
+                another user's, is read; else it counts as a claim.
         """
         if leases.seconds_left(folder):
             return True
@@ -297,8 +316,9 @@ class Store:
         try:
             with FileLock(folder / LOCK_FILE, timeout=glance_s):
                 return False
-        except OSError:  # it was not given, or is another user's
-            return True
+        except OSError as error:  # it was not given, or is another user's
+            is_readable = read_only and error.errno in (errno.EACCES, errno.EROFS)
+            return not (is_readable and file_locks.is_free(folder / LOCK_FILE))
 
 
 def network_weights(path: Path, attribute: str = "network") -> dict[str, Tensor]:

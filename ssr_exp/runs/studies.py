@@ -44,7 +44,7 @@ WORDS = {  # of fields that are no keys of the configuration
 def read_all(root: Path) -> dict[str, dict[str, Any]]:
     """Read what each study of a store is, by its name; one that cannot be read is left out."""
     studies = {}
-    for path in sorted(root.glob(f"*/{FILE}")):
+    for path in sorted(root.glob(f"[!.]*/{FILE}")):
         try:
             studies[path.parent.name] = files.read_fields(path)
         except (FileNotFoundError, files.Unreadable) as error:

@@ -254,7 +254,7 @@ def _raise(place: Path, codes: Sequence[int | None]) -> None:
     if kind == "refused":
         raise SsrError(text)
     if kind == "full":
-        raise OSError(first.said["errno"], text)
+        raise OSError(first.said["errno"], text, first.said.get("path"))
     output = _output(place, first.rank).read_text(encoding="utf-8", errors="replace")
     said = f": {text}" if kind == "failed" else f" {_ending(first, output)}"
     raise RankFailed(f"rank {first.rank} of {len(codes)}{said}") from RuntimeError(

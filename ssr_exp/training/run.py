@@ -135,7 +135,7 @@ def _train(job: Job, store: Store, where: Path) -> Record:
         outcome = {"status": Status.diverged, "error": str(error)}
     except Exception as error:
         signals.check()  # of processes that read images, and were told to stop, too
-        if isinstance(error, OSError) and error.errno in files.FULL:  # nothing is wrong with it
+        if isinstance(error, OSError) and _is_full(store, where, error):  # the run is in order
             raise files.cannot_write(where, error, store.option) from error
         outcome = {"status": Status.failed, "error": explain(error)}
         log.debug("%s failed", job.title, exc_info=True)
@@ -147,6 +147,15 @@ def _train(job: Job, store: Store, where: Path) -> Record:
     training_run.finish(run, record)
     _report(job, record)
     return record
+
+
+def _is_full(store: Store, where: Path, error: OSError) -> bool:
+    """Say whether the disk of a run's folder is full, unless the error names another place."""
+    path = files.path_of(error)
+    if path is None or error.errno not in files.FULL:
+        return error.errno in files.FULL
+    homes = (store.root.resolve(), where.resolve())  # a study may be a link
+    return any(path.resolve().is_relative_to(home) for home in homes)
 
 
 def _written(job: Job, store: Store, where: Path, record: Record) -> Record:

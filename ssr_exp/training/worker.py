@@ -121,7 +121,7 @@ def _meet(place: Path, rank: int, world: int, device: torch.device | None) -> No
 
 def _failure(error: BaseException) -> bytes:
     """Write down what this process ends of."""
-    kind, text = "failed", f"{type(error).__name__}"
+    kind, text, path = "failed", f"{type(error).__name__}", None
     if isinstance(error, Diverged):
         kind, text = "diverged", str(error)
     elif UNUSED in str(error):
@@ -133,11 +133,13 @@ def _failure(error: BaseException) -> bytes:
     elif isinstance(error, SsrError):
         kind, text = "refused", str(error)
     elif isinstance(error, OSError) and error.errno in files.FULL:
-        kind, text = "full", error.strerror or str(error)
+        kind, text, path = "full", error.strerror or str(error), files.path_of(error)
     elif isinstance(error, Exception):
         text = run.explain(error)
     fields = {"kind": kind, "text": text, "at": time.time(), "traceback": traceback.format_exc()}
-    return provenance.to_json(fields | {"errno": getattr(error, "errno", None)}).encode()
+    where = None if path is None else os.path.abspath(path)
+    fields |= {"errno": getattr(error, "errno", None), "path": where}
+    return provenance.to_json(fields).encode()
 
 
 if __name__ == "__main__":

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+from filelock import FileLock
 
 from ssr_exp.report import study_outcome, study_overview, study_tables
 from ssr_exp.runs import studies, study_names
@@ -73,6 +76,23 @@ def test_a_run_that_is_trained_again_is_under_way(store: Store, add: Add) -> Non
     ):
         (one,) = study_overview.read(store)
     assert (one.under_way, one.stopped) == (2, 0)
+
+
+def test_a_run_of_somebody_else_that_was_killed_is_not_under_way(
+    store: Store, add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def acquire(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.EACCES, "Permission denied")
+
+    add("a", "d1_w1")
+    killed, trained = (store.folder("a", name, 0) for name in ("d1_w2", "d1_w3"))
+    for folder in (killed, trained):
+        with store.claim(folder, wait=False):
+            store.write_text(folder / CONFIG_FILE, "{}")
+    with store.claim(trained, wait=False), monkeypatch.context() as patch:
+        patch.setattr(FileLock, "acquire", acquire)
+        (one,) = study_overview.read(store)
+    assert (one.under_way, one.stopped) == (1, 1)
 
 
 def test_the_best_network_is_so_by_the_mean_over_its_seeds(store: Store, add: Add) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -9,11 +10,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
 from ssr_exp.errors import SsrError
-from ssr_exp.runs import leases, removal, studies
+from ssr_exp.runs import leases, removal, studies, study_names
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import BEST_FOLDER, LAST_CHECKPOINT, Busy, Store
 from tests.conftest import MakeRecord
@@ -51,6 +53,20 @@ def leave(store: Store, make_record: MakeRecord) -> Leave:
     return leave
 
 
+@pytest.fixture(params=["room", "full"])
+def disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a test run twice: the second time no folder can be made for what is removed."""
+    mkdir = Path.mkdir
+
+    def full(path: Path, *args: Any, **how: Any) -> None:
+        if path.name == removal.ASIDE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        mkdir(path, *args, **how)
+
+    if request.param == "full":
+        monkeypatch.setattr(Path, "mkdir", full)
+
+
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Let a second process hold the lock of a folder."""
@@ -80,6 +96,7 @@ def failed(leave: Leave, network: str) -> Path:
 # A study
 
 
+@pytest.mark.usefixtures("disk")
 def test_a_study_that_is_removed_is_gone_and_others_stay(store: Store, leave: Leave) -> None:
     leave("d1_w1")
     other = leave("d1_w1", study="other")
@@ -115,6 +132,7 @@ def test_a_leased_run_is_used_though_no_process_holds_it(store: Store, leave: Le
     assert folder.exists()
 
 
+@pytest.mark.usefixtures("disk")
 def test_what_begins_while_a_study_is_moved_aside_is_put_back(
     store: Store, leave: Leave, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,9 +146,14 @@ def test_what_begins_while_a_study_is_moved_aside_is_put_back(
     monkeypatch.setattr(removal, "_claimed", looked)
 
 
+@pytest.mark.usefixtures("disk")
 @pytest.mark.parametrize("files_removed", [0, 1])
 def test_a_removal_that_is_killed_leaves_no_half_study_and_the_next_one_ends_it(
-    store: Store, leave: Leave, monkeypatch: pytest.MonkeyPatch, files_removed: int
+    store: Store,
+    leave: Leave,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    files_removed: int,
 ) -> None:
     for network in ("d1_w1", "d1_w2"):
         leave(network)
@@ -145,10 +168,29 @@ def test_a_removal_that_is_killed_leaves_no_half_study_and_the_next_one_ends_it(
         patch.setattr(shutil, "rmtree", killed)
         removal.remove_study(store, STUDY)
     assert [record.study for record in store.records()] == ["other"]
-    assert set(studies.read_all(store.root)) == {"other"}
+    assert set(studies.read_all(store.root)) == set(study_names.every(store.root)) == {"other"}
+    assert caplog.text == ""
     assert removal.left_aside(store) > 0
     assert removal.end_others(store) > 0
     assert removal.left_aside(store) == 0 == removal.end_others(store)
+
+
+@pytest.mark.usefixtures("disk")
+def test_what_a_process_uses_is_not_ended_though_it_is_aside(
+    store: Store, leave: Leave, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = leave("d1_w1")
+    with held(folder):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(removal, "_claimed", lambda *_: [])  # it began a moment later
+            patch.setattr(removal, "_removed", raising_interrupt)
+            removal.remove_study(store, STUDY)
+        assert removal.end_others(store) == 0 < removal.left_aside(store)
+    assert removal.end_others(store) > 0 == removal.left_aside(store)
+
+
+def raising_interrupt(_: Path) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 def test_a_link_is_not_followed(store: Store, leave: Leave, tmp_path: Path) -> None:
@@ -180,6 +222,7 @@ def test_a_command_that_works_on_a_study_keeps_it_and_a_killed_one_does_not(
 # Runs that failed
 
 
+@pytest.mark.usefixtures("disk")
 def test_failed_runs_are_removed_and_no_others(store: Store, leave: Leave) -> None:
     kept = [leave("d1_w1"), leave("d1_w2", status=Status.diverged, score=None, best_score=None)]
     gone = [failed(leave, "d1_w3"), failed(leave, "d1_w4")]

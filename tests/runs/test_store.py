@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import logging
 import os
@@ -342,6 +343,16 @@ def test_a_check_makes_the_folder_and_leaves_nothing_in_it(store: Store) -> None
     assert list(store.root.iterdir()) == []
 
 
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK])
+def test_a_disk_that_cannot_lock_files_is_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    monkeypatch.setattr(fcntl, "flock", FullDisk(code))
+    with pytest.raises(SsrError, match=r"cannot lock files .*-o flock.*paths\.runs=DIR"):
+        store.check()
+    assert list(store.root.iterdir()) == []
+
+
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
     """Mount a disk of 64 KiB, or skip."""
@@ -540,6 +551,20 @@ def test_a_lock_that_may_not_be_opened_is_somebodys(
     (unfinished / LOCK_FILE).touch()
     monkeypatch.setattr(FileLock, "acquire", FullDisk(errno.EACCES))
     assert store.is_busy(unfinished)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+def test_whoever_only_looks_is_told_whether_a_lock_of_somebody_else_is_held(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    with store.claim(folder, wait=False), monkeypatch.context() as patch:
+        patch.setattr(FileLock, "acquire", FullDisk(code))
+        assert store.is_claimed(folder) and store.is_claimed(folder, read_only=True)
+    monkeypatch.setattr(FileLock, "acquire", FullDisk(code))
+    assert store.is_claimed(folder)
+    assert not store.is_claimed(folder, read_only=True)
+    monkeypatch.setattr(fcntl, "flock", FullDisk(errno.ENOSYS))
+    assert store.is_claimed(folder, read_only=True)
 
 
 @contextmanager

@@ -428,6 +428,7 @@ def test_the_cause_is_who_was_killed_and_else_who_failed_first() -> None:
         (SsrError("type x=1."), SsrError, "type x=1."),
         (ValueError("no\nlines"), RankFailed, "rank 1 of 2: ValueError: no"),
         (OSError(errno.ENOSPC, "full"), OSError, "[Errno 28] full"),
+        (OSError(errno.ENOSPC, "full", "/tmp/x"), OSError, "[Errno 28] full: '/tmp/x'"),
         (RuntimeError("set find_unused_parameters=True"), SsrError, "type trainer.strategy=ddp_"),
         (KeyboardInterrupt(), RankFailed, "rank 1 of 2: KeyboardInterrupt"),
         (None, RankFailed, "rank 1 of 2 ended with exit code 3 (ImportError: torch)"),

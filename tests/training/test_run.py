@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -375,6 +377,25 @@ def test_a_record_that_cannot_be_written_ends_in_a_sentence(
             run.train(asked)
     assert stored(asked) is None
     assert run.train(asked).status is Status.finished
+
+
+@pytest.mark.parametrize(("place", "stops"), [(None, True), ("x", True), ("../x", False)])
+def test_a_full_disk_is_the_stores_unless_the_error_names_another_place(
+    conf: Compose, monkeypatch: pytest.MonkeyPatch, place: str | None, stops: bool
+) -> None:
+    asked = conf()
+    named = None if place is None else str(Path(asked.paths.runs) / place)
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), named)
+    monkeypatch.setattr(run.fit, "train", raising(full))
+    if stops:
+        with pytest.raises(SsrError, match=r"cannot write to .*seed0: the disk is full"):
+            run.train(asked)
+        assert stored(asked) is None
+        return
+    with pytest.raises(RunFailed, match=re.escape(f"No space left on device: '{named}'")):
+        run.train(asked)
+    one = stored(asked)
+    assert one is not None and one.status is Status.failed
 
 
 def test_a_damaged_record_is_trained_again(trained: Config) -> None:

@@ -215,7 +215,12 @@ def _locked(path: Path) -> Iterator[bool]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            log.info("waiting for another process that decodes the same images")
+            # Of a disk without flock, the lock of a process that was killed elsewhere stays.
+            log.info(
+                "waiting for another process that decodes the same images: if there is none, "
+                "remove %s",
+                lock.lock_file,
+            )
             lock.acquire()
     except (OSError, NotImplementedError) as error:
         _warn(path, error)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -113,7 +114,10 @@ def full_disk(_: object, path: Path) -> None:
     raise OSError(28, "No space left on device")
 
 
-def test_two_at_once_decode_once(root: Path, monkeypatch: pytest.MonkeyPatch, load: Load) -> None:
+def test_two_at_once_decode_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, load: Load
+) -> None:
+    caplog.set_level(logging.INFO)
     decoded: list[int] = []
 
     def slow(*args: Any) -> Decoded:
@@ -127,6 +131,7 @@ def test_two_at_once_decode_once(root: Path, monkeypatch: pytest.MonkeyPatch, lo
         first, second = threads.map(load, [root, root])
     assert first.fingerprint == second.fingerprint
     assert decoded == [1]
+    assert re.search(r"waiting for another process .* remove .*\.lock", caplog.text)
 
 
 def test_decoding_without_a_terminal_logs_lines_only(
