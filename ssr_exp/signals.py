@@ -52,12 +52,12 @@ def at_once() -> Iterator[None]:
 
 
 @contextmanager
-def command(progress: Callable[[], tuple[int, int, str]]) -> Iterator[None]:
+def command(progress: Callable[[], tuple[int, int, str, str]]) -> Iterator[None]:
     """End the process with one sentence when it is told to stop in the block.
 
     Args:
-        progress: how many networks are done, of how many, and what prints the command that goes on
-            (empty: nothing does).
+        progress: how many networks are done, of how many, what prints the command that goes on
+            (empty: nothing does), and what goes on without the command (a sentence, or empty).
 
     Raises:
         SystemExit: then, with 130 or 143, by convention.
@@ -129,7 +129,9 @@ def handlers_restored(numbers: Iterable[signal.Signals] = OURS) -> Iterator[None
             signal.signal(number, usual)
 
 
-def sentence(done: int = 0, total: int | None = None, printed_by: str = "") -> str:
+def sentence(
+    done: int = 0, total: int | None = None, printed_by: str = "", left_running: str = ""
+) -> str:
     """Say how far a command came that was told to stop, and how to go on."""
     printed = f" ({printed_by} prints it)" if printed_by else ""
     how = f"repeat the command{printed} to go on after the last whole epoch."
@@ -138,7 +140,7 @@ def sentence(done: int = 0, total: int | None = None, printed_by: str = "") -> s
     if total == 0:
         return "stopped before anything more was trained; nothing is lost: repeat the command."
     networks = "network is" if total == 1 else "networks are"
-    return f"stopped; {done} of {total} {networks} done: {how}"
+    return f"stopped; {done} of {total} {networks} done: {how} {left_running}".rstrip()
 
 
 @contextmanager

@@ -76,7 +76,7 @@ def test_another_thread_may_run_a_block() -> None:
 def test_a_command_that_is_stopped_says_how_to_go_on(
     number: signal.Signals, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    progress = 3, 7, "ssr studies show pets"
+    progress = 3, 7, "ssr studies show pets", ""
     with pytest.raises(SystemExit) as caught, signals.at_once(), signals.command(lambda: progress):
         send(number)
     assert caught.value.code == code
@@ -127,7 +127,11 @@ with {blocks}:
 
 
 def test_in_the_commands_own_process_a_job_ends_the_command() -> None:
-    with pytest.raises(SystemExit) as caught, signals.command(lambda: (0, 1, "")), signals.job():
+    with (
+        pytest.raises(SystemExit) as caught,
+        signals.command(lambda: (0, 1, "", "")),
+        signals.job(),
+    ):
         send(signal.SIGTERM)
     assert caught.value.code == 143
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 from pathlib import Path
@@ -117,6 +118,17 @@ def abandon(launcher: Launcher) -> None:
         from joblib.externals import loky  # type: ignore[import-untyped]
 
         loky.get_reusable_executor(reuse=True).shutdown(wait=False, kill_workers=True)
+
+
+def left_running(launcher: Launcher) -> str:
+    """Say how jobs that go on when the command ends, as Slurm's do, are ended; empty: none do."""
+    if type(launcher).__name__ != "SlurmLauncher":
+        return ""
+    name = shlex.quote(str(getattr(launcher, "params", {}).get("name")))
+    return (
+        f"The jobs go on in Slurm: type scancel --user=$USER --name={name} to end all jobs of "
+        "yours that have this name."
+    )
 
 
 def _check_room(conf: DictConfig) -> None:

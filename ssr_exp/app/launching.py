@@ -81,6 +81,9 @@ class Launches:
             if waiting := sweep.busy(todo, errors):
                 networks = counted(len(waiting), "network")
                 log.info("waiting for %s that another process is training", networks)
+                if not launchers.shares_fate(self.launcher):  # a job that waits would hold a GPU
+                    _outwait(waiting, {member.folder: _stamps(member) for member in waiting})
+                    waiting = sweep.to_train(waiting)
                 errors |= self._launch_until_ended(waiting, WAIT)
         return errors
 
@@ -201,7 +204,7 @@ def _reason(error: Exception) -> str:
 
 
 def _outwait(members: Sequence[Member], before: Mapping[Path, Stamps]) -> None:
-    """Wait for the others of a launch, which go on where none can end another."""
+    """Wait for what other processes train: the rest of a launch, or another command's."""
     last = time.monotonic()
     while left := set(members) - set(_ended(members, before)):
         if any(member.store.is_busy(member.folder) for member in left):

@@ -96,16 +96,20 @@ class LaunchingCommand:
                 self.line.uses.enter_context(removal.using(member.store, study.name))
                 self.used.add(study)
 
-    def _done(self) -> tuple[int, int, str]:
-        """Say how many of the networks that were asked for so far are done, and what shows them."""
+    def _done(self) -> tuple[int, int, str, str]:
+        """Say how many networks of those asked for so far are done, what shows them, what goes on.
+
+        See `signals.command`.
+        """
         asked = list(self.asked.values())  # threads of an asynchronous search add to it
         done = sum(member.is_done for member in asked)
+        goes_on = launchers.left_running(self.launches.launcher) if done < len(asked) else ""
         studies = list(dict.fromkeys(member.folder.parents[1] for member in asked))
         if not studies or (len(studies) > 1 and self.name == "train"):
-            return done, len(asked), ""
+            return done, len(asked), "", goes_on
         root, study = studies[0].parent, studies[0].name  # a search's own, before its finalists'
         shows = f"{PROG} show {study_names.title(root, study)}{study_names.at(root)}"
-        return done, len(asked), shows
+        return done, len(asked), shows, goes_on
 
     def _progress(self, members: Sequence[Member]) -> AbstractContextManager[None]:
         """Show how far runs are, a line for each that ended; a single network says it itself."""

@@ -38,6 +38,7 @@ class Evidence:
     book: Notebook
     score: Score = ACCURACY  # of the study's records
     _records: list[Record] | None = field(default=None, init=False)
+    _read: list[Record] | None = field(default=None, init=False)  # last, from the source beside
     _short: list[Record] = field(default_factory=list, init=False)
 
     @property
@@ -47,7 +48,7 @@ class Evidence:
         Where a table has a latency of a training of the store, its record has that, too.
 
         Raises:
-            SsrError: if a source cannot be read, or holds other studies only.
+            SsrError: if a source that was never read cannot be, or holds other studies only.
         """
         if self._records is None:
             beside = self._beside()
@@ -67,7 +68,17 @@ class Evidence:
         self._records = None
 
     def _beside(self) -> list[Record]:
-        """Read the source beside the local store."""
+        """Read the source beside the local store; while that fails, what it held last counts."""
+        try:
+            self._read = self._source()
+        except SsrError as error:
+            if self._read is None:
+                raise
+            told = counted(len(self._read), "record")
+            log.warning("the search goes on with the %s that it read before: %s", told, error)
+        return self._read
+
+    def _source(self) -> list[Record]:
         runs = self.conf.runs
         if runs.kind is RunsKind.wandb:
             return training_run.records(runs, self.conf.logger, study=self.study)

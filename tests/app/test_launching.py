@@ -131,6 +131,52 @@ def test_one_that_kills_its_siblings_is_launched_alone_and_then_given_up(
     assert len(instant.done) == len(list(study.rglob("record.json"))) == 3
 
 
+class Queue(Launcher):
+    """Takes jobs as Slurm does: one that may not wait says which network is busy elsewhere."""
+
+    def __init__(self, record: Record) -> None:
+        self.record, self.launched = record, list[str]()
+        self.waited: list[str] = []  # jobs that came while another process trained their network
+
+    def setup(self, **_: object) -> None: ...
+
+    def launch(self, jobs: Any, initial_job_idx: int) -> Any:
+        return [JobReturn(status=JobStatus.COMPLETED, _return_value=self.job(*job)) for job in jobs]
+
+    def job(self, word: str, *more: str) -> str:
+        folder = Path(word)
+        store = Store(folder.parent)
+        self.launched.append(folder.name)
+        if store.is_busy(folder):
+            self.waited += [folder.name] * ("wait=true" in more)
+            return "busy"
+        store.write(folder, self.record)
+        return "finished"
+
+
+def test_no_job_of_a_queue_waits_for_a_network_that_another_command_trains(
+    tmp_path: Path, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssr_exp.app.launching.QUIET_S", 0.1)
+    monkeypatch.setattr("ssr_exp.app.launching.LOOK_S", 0.05)
+    queue, three, store = Queue(make_record()), members(tmp_path, *"abc"), Store(tmp_path)
+
+    def elsewhere() -> None:
+        """Train a, while b is killed."""
+        with store.claim(tmp_path / "a", wait=False), store.claim(tmp_path / "b", wait=False):
+            begun.set()
+            time.sleep(1)
+            store.write(tmp_path / "a", make_record())
+
+    begun, other = threading.Event(), threading.Thread(target=elsewhere)
+    other.start()
+    begun.wait()
+    errors = launches(queue).train(three)
+    other.join()
+    assert sweep.problems(three, errors) == []
+    assert (queue.launched, queue.waited) == ([*"abcb"], [])
+
+
 def test_a_launcher_that_begins_nothing_stops_with_one_sentence(
     tmp_path: Path, make_record: MakeRecord
 ) -> None:

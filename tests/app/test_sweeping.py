@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
+import pytest
+from hydra.core.plugins import Plugins
+
+from ssr_exp import signals
 from ssr_exp.app.continuing import Continued
+from ssr_exp.app.launching import Launches
 from ssr_exp.app.sweeping import TrainCommand
 from ssr_exp.runs import removal
 from ssr_exp.runs.store import Store
@@ -21,3 +30,25 @@ def test_a_command_keeps_the_studies_that_it_works_on_from_being_removed(tmp_pat
             command.use([member])
         assert len(removal.searched(store, "finals")) == 1
     assert not removal.searched(store, "finals")
+
+
+@pytest.mark.parametrize("launcher", ["SlurmLauncher", "BasicLauncher"])
+def test_a_command_that_is_stopped_says_how_jobs_that_go_on_are_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], launcher: str
+) -> None:
+    kind: Any = next(k for k in Plugins.instance().discover() if k.__name__ == launcher)
+    store, command = Store(tmp_path), object.__new__(TrainCommand)
+    asked = [Member((), store, store.folder("study", n, 0), n, network=n) for n in ("d1", "d2")]
+    command.asked = {member.folder: member for member in asked}
+    made = kind(name="my jobs") if launcher == "SlurmLauncher" else kind()
+    command.launches = Launches(made, lambda _: nullcontext())
+    with pytest.raises(SystemExit), signals.handlers_restored():
+        for number, usual in signals.OURS.items():
+            signal.signal(number, usual)
+        with signals.command(command._done):
+            os.kill(os.getpid(), signal.SIGINT)
+    said = capsys.readouterr().err
+    assert said.startswith("stopped; 0 of 2 networks are done: repeat the command")
+    tells = "The jobs go on in Slurm: type scancel --user=$USER --name='my jobs' to end all"
+    assert (tells in said) is (launcher == "SlurmLauncher")
+    assert said.count("\n") == 1

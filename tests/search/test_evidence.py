@@ -167,6 +167,41 @@ def test_a_run_that_is_here_and_in_wandb_counts_once(
     assert len(found.records) == len(asked) == 2
 
 
+def test_an_outage_of_wandb_ends_no_search_that_has_read_its_runs(
+    tmp_path: Path,
+    small: Space,
+    tell: Tell,
+    first: First,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    there = [tell(architecture, study=STUDY) for architecture in first]
+    away = SsrError("no answer")
+    answers: list[SsrError | list[Record]] = [away, there[:1], away, there[1:3]]
+
+    def records(*_: object, **__: object) -> list[Record]:
+        answer = answers.pop(0)
+        if isinstance(answer, SsrError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(training_run, "records", records)
+    conf = SearchConfig()
+    conf.runs.kind = RunsKind.wandb
+    found = evidence(tmp_path, small, conf)
+    with pytest.raises(SsrError, match="no answer"):
+        _ = found.records
+    assert found.records == there[:1]
+    keep(tmp_path, there[3])  # a training that ended meanwhile
+    found.forget()
+    assert found.records == [there[3], there[0]]
+    assert caplog.messages == [
+        "the search goes on with the 1 record that it read before: no answer"
+    ]
+    found.forget()
+    assert found.records == [there[3], *there[1:3]]
+
+
 def test_other_studies_are_named_with_what_differs(
     tmp_path: Path, small: Space, tell: Tell, first: First
 ) -> None:

@@ -13,7 +13,6 @@ import json
 import logging
 import secrets
 import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -144,13 +143,12 @@ class SearchRun:
 
     def _finish(self, run: wandb.Run, staged: Path) -> None:
         """Close the run; what was sent in time need not be kept."""
-        begun = time.monotonic()
         try:
             run.finish()
         except Exception as error:
-            log.warning("W&B did not finish (%s); later: wandb sync %s", error, self._folders())
+            training_run.tell_unsent(run, error)
             return
-        if not run.offline and time.monotonic() - begun < self.conf.timeout_s:
+        if not run.offline:
             shutil.rmtree(staged, ignore_errors=True)
 
     def _folders(self) -> Path:

@@ -169,8 +169,16 @@ def finish(run: wandb.Run | None, record: Record) -> None:
         run.summary.update(fields)
         run.finish(exit_code=0 if record.status.value == "finished" else 1)
     except Exception as error:
-        log.warning("W&B did not finish (%s); later: wandb sync %s", error, run.dir)
+        tell_unsent(run, error)
         close(always=True)
+
+
+def tell_unsent(run: wandb.Run, error: Exception) -> None:
+    """Say how what W&B did not take of a run is sent later; for a while runs start offline."""
+    global _failed_at
+    _failed_at = time.monotonic()
+    told = "W&B did not finish (%s); later: wandb sync --no-skip-online %s"
+    log.warning(told, sentence(error), run.sync_dir)
 
 
 def axes(record: Record) -> dict[str, float]:
@@ -261,6 +269,7 @@ def _settings(conf: LoggerConf) -> wandb.Settings:
         "init_timeout": conf.timeout_s,
         "login_timeout": conf.timeout_s,
         "finish_timeout": conf.timeout_s,
+        "finish_timeout_raises": True,
         "silent": True,
     }
     return wandb.Settings(**(options if conf.share_machine else options | PRIVATE))

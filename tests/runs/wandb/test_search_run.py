@@ -397,6 +397,35 @@ def test_a_sweep_arrives_by_what_its_networks_are_for(
 
 
 @pytest.mark.usefixtures("alone")
+def test_a_look_that_the_server_did_not_take_is_sent_by_what_is_printed(
+    server: Stub,
+    tmp_path: Path,
+    records: Sequence[Record],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    own = diary(tmp_path, WandbMode.online)
+    own.look(believed(0), records)
+    own.conf.timeout_s = 3
+    with monkeypatch.context() as away, caplog.at_level(logging.INFO):
+        away.setattr(server, "stream", lambda *_: server.closing.wait(20))
+        for number in (1, 2):  # the second one offline
+            own.look(believed(number), records)
+        own.answer(records[2], best(tmp_path))
+    (run,) = server.runs.values()
+    assert [row["search/round"] for row in run.history] == [0]
+    printed = [one.getMessage().rpartition(" wandb sync ") for one in caplog.records]
+    commands = [command for _, found, command in printed if found]
+    assert [command.startswith("--no-skip-online ") for command in commands] == [True, False]
+    for command in commands:
+        tool = f"{sys.executable} -m wandb sync {command}"
+        sent = subprocess.run(tool, shell=True, cwd=tmp_path, capture_output=True, text=True)
+        assert sent.returncode == 0, sent.stderr
+    assert [row["search/round"] for row in run.history if "search/round" in row] == [0, 1, 2]
+    assert run.summary["best/network"] == "d1-2-1_w4"
+
+
+@pytest.mark.usefixtures("alone")
 def test_all_files_of_a_search_become_one_run_once_they_are_sent(
     server: Stub, tmp_path: Path, records: Sequence[Record]
 ) -> None:

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import pytest
 import wandb as client
 import wandb_stub
+from wandb_stub import Stub
 
 from ssr_exp.config import Config, LoggerConf, WandbMode
 from ssr_exp.errors import SsrError
@@ -200,7 +201,8 @@ class FakeRun(client.Run):
     """Remembers what it was told."""
 
     summary: dict[str, Any]  # type: ignore[assignment]
-    dir = "there"
+    dir = "there/files"
+    sync_dir = "there"
 
     def __init__(self) -> None:
         self.summary = {}
@@ -219,7 +221,31 @@ def test_an_error_of_wandb_while_it_finishes_is_a_warning(
 
     training_run.finish(Broken(), make_record())
     assert "the server went away" in caplog.text
-    assert "wandb sync there" in caplog.text
+    assert "wandb sync --no-skip-online there\n" in caplog.text
+
+
+@pytest.mark.slow
+def test_what_the_server_does_not_take_is_told_costs_once_and_is_sent_by_what_is_printed(
+    server: Stub,
+    tmp_path: Path,
+    make_record: MakeRecord,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    runs = []
+    with monkeypatch.context() as away:
+        away.setattr(server, "stream", lambda *_: server.closing.wait(20))
+        for name in ("one", "two"):
+            runs.append(start(tmp_path / name, WandbMode.online, timeout_s=3))
+            training_run.finish(runs[-1], make_record())
+    assert [run.offline for run in runs] == [False, True]
+    (said,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    command = said.rpartition("later: wandb ")[2].split()
+    tool = [sys.executable, "-m", "wandb", *command]
+    done = subprocess.run(tool, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    (run,) = server.runs.values()
+    assert (run.state, run.summary["status"]) == ("finished", "finished")
 
 
 # Trouble
