@@ -295,6 +295,14 @@ def path_of(error: OSError) -> Path | None:
     return Path(os.fsdecode(name)) if isinstance(name, str | bytes | os.PathLike) else None
 
 
+def disk_of(path: Path) -> int | None:
+    """Say on which disk a file is, or would be; None if nothing is known of its folders."""
+    for one in (path, *path.absolute().parents):
+        with suppress(OSError):
+            return one.stat().st_dev
+    return None
+
+
 def is_disk_full(error: object) -> bool:
     """Say whether a job ended because the disk took no more, as others would after it.
 

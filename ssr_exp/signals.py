@@ -146,14 +146,18 @@ def sentence(
 @contextmanager
 def _handled(handler: Any) -> Iterator[bool]:
     """Handle what is ours to handle for the time of a block; yields whether anything is."""
-    free = _free()
+    free, before = _free(), {*_handling}
     with handlers_restored(free):
         if free:
             _handling.clear()
             _handling.add(os.getpid())
-        for number in free:
-            signal.signal(number, handler)
-        yield bool(free)
+        try:
+            for number in free:
+                signal.signal(number, handler)
+            yield bool(free)
+        finally:
+            _handling.clear()
+            _handling.update(before)
 
 
 def _free() -> list[signal.Signals]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeGuard
 
+from ssr_exp import signals
 from ssr_exp.errors import SsrError, cause
 
 MAIN = "__main__"
@@ -148,7 +149,20 @@ def call(target: str, arguments: Mapping[str, Any], key: str, offered: Mapping[s
     except SsrError:
         raise
     except (Exception, SystemExit) as error:
+        check_exit(error)
         raise SsrError(f"{target} cannot be called: {cause(error)}.") from error
+
+
+def check_exit(error: BaseException) -> None:
+    """Raise again what ends the process where a launcher's handler of a signal, or ours, did that.
+
+    Slurm's and Ray's exit with -1 and 1, Lightning's with an exit of its own; a parser of arguments
+    exits with 2, and a script that is done with 0.
+    """
+    if isinstance(error, SystemExit):
+        signals.check()
+        if type(error) is not SystemExit or error.code in (-1, 1):
+            raise error
 
 
 def targets(arguments: Any) -> Iterator[str]:
@@ -279,6 +293,7 @@ def _module(target: str, parts: list[str], key: str) -> tuple[Any, int]:
             with importing():
                 return importlib.import_module(name), end
         except SystemExit as error:
+            check_exit(error)
             raise SsrError(
                 f"{name} cannot be imported: it ends the process ({cause(error)}). What it does as "
                 f'a script belongs below `if __name__ == "{MAIN}":`.'

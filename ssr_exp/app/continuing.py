@@ -105,10 +105,11 @@ class Continued:
         """Say what of the words is to be repeated; None: nothing, or what was kept before."""
         before = study_names.read(store.study_folder(opened.name))
         is_aside = self.study is not None and self.command == "train"
-        if is_aside and before.asked:  # a search's words count for both
+        if is_aside and before.by("train") is not None:
             return None
         mine = (word for word in words if word not in self.settings)
-        kept = tuple(word for word in mine if _first(typed_values.key(word)) not in NOT_KEPT)
+        left_out = (*NOT_KEPT, "seed") if is_aside else NOT_KEPT
+        kept = tuple(word for word in mine if _first(typed_values.key(word)) not in left_out)
         return Asked(
             command=self.command, words=kept, launcher=self.launcher, config_dir=self.config_dir
         )

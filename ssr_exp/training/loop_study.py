@@ -17,7 +17,7 @@ from lightning.pytorch import seed_everything
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
-from ssr_exp import files, messages, signals, user_code
+from ssr_exp import files, messages, user_code
 from ssr_exp.config import Config, PathsConf, TaskConf, TaskKind
 from ssr_exp.datasets.reading import Reading
 from ssr_exp.datasets.user_data import UserData
@@ -259,16 +259,7 @@ def train(job: Job, folder: Path) -> dict[str, Any]:
     conf, offered = job.conf, candidate(job, folder)
     function = check_function(conf)
     seed_everything(conf.seed, verbose=False)
-    arguments = user_code.made(conf.task.arguments)
-    try:
-        returned = function(offered, **arguments)
-    except SystemExit as error:
-        signals.check()
-        raise SsrError(
-            f"{conf.task.target} ended the process (SystemExit: {error.code}): let it return its "
-            "score, or raise an error."
-        ) from error
-    told = Told.read(returned, job.study.score)
+    told = Told.read(function(offered, **user_code.made(conf.task.arguments)), job.study.score)
     if told.error:
         raise Diverged(told.error)
     if conf.trainer.test and told.test is None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ssr_exp import files, signals
+from ssr_exp import files, signals, user_code
 from ssr_exp.config import Config, TaskKind
 from ssr_exp.datasets import workers
 from ssr_exp.errors import SsrError, unlocated
@@ -133,9 +133,13 @@ def _train(job: Job, store: Store, where: Path) -> Record:
         outcome: dict[str, Any] = {"status": Status.finished, **fields}
     except Diverged as error:
         outcome = {"status": Status.diverged, "error": str(error)}
+    except SystemExit as error:
+        user_code.check_exit(error)
+        why = "code that it calls ended the process (SystemExit): let it return, or raise an error"
+        outcome = {"status": Status.failed, "error": why}
     except Exception as error:
         signals.check()  # of processes that read images, and were told to stop, too
-        if isinstance(error, OSError) and _is_full(store, where, error):  # the run is in order
+        if isinstance(error, OSError) and _is_full(where, error):  # the run is in order
             raise files.cannot_write(where, error, store.option) from error
         outcome = {"status": Status.failed, "error": explain(error)}
         log.debug("%s failed", job.title, exc_info=True)
@@ -149,13 +153,12 @@ def _train(job: Job, store: Store, where: Path) -> Record:
     return record
 
 
-def _is_full(store: Store, where: Path, error: OSError) -> bool:
-    """Say whether the disk of a run's folder is full, unless the error names another place."""
+def _is_full(where: Path, error: OSError) -> bool:
+    """Say whether the disk of a run's folder is full, unless the error names a place on another."""
     path = files.path_of(error)
     if path is None or error.errno not in files.FULL:
         return error.errno in files.FULL
-    homes = (store.root.resolve(), where.resolve())  # a study may be a link
-    return any(path.resolve().is_relative_to(home) for home in homes)
+    return files.disk_of(path) == files.disk_of(where)
 
 
 def _written(job: Job, store: Store, where: Path, record: Record) -> Record:

@@ -103,7 +103,7 @@ def test_a_target_that_leads_nowhere_is_refused(target: str, said: str) -> None:
         ("from torch import not_there", "cannot be imported: ImportError: cannot import name"),
         ("def Net(:", "cannot be imported: SyntaxError: "),
         ("1 / 0", "cannot be imported: ZeroDivisionError: division by zero."),
-        ("import sys\nsys.exit()", "cannot be imported: it ends the process (SystemExit). What it"),
+        ("import sys\nsys.exit()", "cannot be imported: it ends the process (SystemExit"),
         ("def Net():\n    raise SystemExit(0)", "cannot be called: SystemExit: 0."),
         ("from torch import nn\nNet = nn.ReLU()", "is a ReLU, where a class or a function"),
         ("def Net():\n    raise ValueError('too deep.\\nmore')", "ValueError: too deep."),

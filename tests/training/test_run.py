@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ssr_exp import files
 from ssr_exp.config import Config
 from ssr_exp.datasets.images import Splits
 from ssr_exp.datasets.in_memory import TensorDataModule
@@ -379,12 +380,16 @@ def test_a_record_that_cannot_be_written_ends_in_a_sentence(
     assert run.train(asked).status is Status.finished
 
 
-@pytest.mark.parametrize(("place", "stops"), [(None, True), ("x", True), ("../x", False)])
-def test_a_full_disk_is_the_stores_unless_the_error_names_another_place(
+@pytest.mark.parametrize(
+    ("place", "stops"), [(None, True), ("x", True), ("../x", True), ("/other/x", False)]
+)
+def test_a_full_disk_is_the_stores_unless_the_error_names_a_place_on_another(
     conf: Compose, monkeypatch: pytest.MonkeyPatch, place: str | None, stops: bool
 ) -> None:
     asked = conf()
     named = None if place is None else str(Path(asked.paths.runs) / place)
+    other = Path("/other")
+    monkeypatch.setattr(files, "disk_of", lambda path: int(path.is_relative_to(other)))
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), named)
     monkeypatch.setattr(run.fit, "train", raising(full))
     if stops:
@@ -396,6 +401,19 @@ def test_a_full_disk_is_the_stores_unless_the_error_names_another_place(
         run.train(asked)
     one = stored(asked)
     assert one is not None and one.status is Status.failed
+
+
+@pytest.mark.parametrize(("code", "is_theirs"), [(0, True), (None, True), (-1, False), (1, False)])
+def test_code_that_ends_the_process_is_a_failure_and_a_launchers_exit_is_not(
+    conf: Compose, monkeypatch: pytest.MonkeyPatch, code: int | None, is_theirs: bool
+) -> None:
+    """Slurm's handler of a time limit puts its job into the queue again, and exits with -1."""
+    asked = conf()
+    monkeypatch.setattr(run.fit, "train", raising(SystemExit(code)))
+    with pytest.raises(RunFailed if is_theirs else SystemExit):
+        run.train(asked)
+    one = stored(asked)
+    assert (one is not None and one.status is Status.failed) is is_theirs
 
 
 def test_a_damaged_record_is_trained_again(trained: Config) -> None:

@@ -177,8 +177,12 @@ def tell_unsent(run: wandb.Run, error: Exception) -> None:
     """Say how what W&B did not take of a run is sent later; for a while runs start offline."""
     global _failed_at
     _failed_at = time.monotonic()
-    told = "W&B did not finish (%s); later: wandb sync --no-skip-online %s"
-    log.warning(told, sentence(error), run.sync_dir)
+    told = (
+        "W&B did not finish (%s), and runs that begin here in the next %g minutes stay offline "
+        "(%s/offline-run-*); later: wandb sync --no-skip-online %s"
+    )
+    place = Path(run.sync_dir)
+    log.warning(told, sentence(error), RETRY_AFTER_S / 60, place.parent, place)
 
 
 def axes(record: Record) -> dict[str, float]:

@@ -221,7 +221,8 @@ def test_an_error_of_wandb_while_it_finishes_is_a_warning(
 
     training_run.finish(Broken(), make_record())
     assert "the server went away" in caplog.text
-    assert "wandb sync --no-skip-online there\n" in caplog.text
+    assert "runs that begin here in the next 10 minutes stay offline" in caplog.text
+    assert "later: wandb sync --no-skip-online there\n" in caplog.text
 
 
 @pytest.mark.slow
