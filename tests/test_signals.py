@@ -33,6 +33,17 @@ def usual() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+def ran(program: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in a process that handles signals as one that a person started."""
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
 def send(number: int) -> None:
     os.kill(os.getpid(), number)
 
@@ -114,13 +125,7 @@ with {blocks}:
     finally:
         print("in order")
 """
-    ended = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+    ended = ran(program)
     assert (ended.returncode, ended.stdout) == (code, printed)
     assert ended.stderr.startswith("stopped: repeat the command")
     assert len(ended.stderr.splitlines()) == 1
@@ -214,13 +219,7 @@ with signals.{block}:
         os._exit(8)
     print(os.waitpid(child, 0)[1])
 """
-    ended = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+    ended = ran(program)
     assert (ended.stdout, ended.stderr) == (f"{int(status)}\n", "")
 
 
