@@ -140,7 +140,7 @@ def _check_is_read(conf: DatasetConf) -> None:
     """
     for key in unread(conf):
         names, value = _READ_BY[key], getattr(conf, key)
-        advice = "leave it out"  # of a study that was begun so, it is among what makes it that one
+        advice = "leave it out"
         if key in ("group", "split") and conf.name in (FOLDER, MASKS):
             advice += (
                 " and put what belongs together into one of train/, val/ and test/ of dataset.root"
