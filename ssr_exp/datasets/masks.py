@@ -29,6 +29,7 @@ from ssr_exp.errors import SsrError
 TEST_SHARE, TEST_SEED = 0.1, 0  # of a folder that does not say what is test
 MOST_CLASSES = 255
 MAX_THREADS = 8
+MASK_BYTES = 3  # of a pixel: its number in the file, int16, and its class, uint8
 
 Values = NDArray[np.int16]
 
@@ -68,7 +69,7 @@ def pool(conf: DatasetConf, data_dir: Path, asked: Preprocessing, ignored: int |
 
 
 def _decoded(root: Path, listing: MaskListing, asked: Preprocessing) -> Decoded:
-    decoded = decode(root, listing.images, asked)
+    decoded = decode(root, listing.images, asked, beside=MASK_BYTES)
     how = decoded.preprocessing
     masks: Values = np.empty((len(listing.masks), *how.size), np.int16)
     failures: dict[int, str] = {}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ssr_exp.config import DatasetConf
-from ssr_exp.datasets import in_memory, mask_files
+from ssr_exp.datasets import in_memory, mask_files, memory
 from ssr_exp.datasets.images import IGNORED, Images, Splits, Target
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.errors import SsrError
@@ -385,6 +385,17 @@ def test_a_photo_that_is_turned_has_its_mask_turned_too(
     Image.fromarray(upright).save(tmp_path / "a.png")
     found = mask_files.fitted_numbers(tmp_path / "a.png", tmp_path / "a.tif", how)
     np.testing.assert_array_equal(found, upright)
+
+
+def test_images_and_masks_beyond_all_memory_are_refused_before_they_are_decoded(
+    tmp_path: Path, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write(tmp_path / "scenes")
+    pixels = COUNT * SIZE[0] * SIZE[1]
+    monkeypatch.setattr(memory, "most_bytes", lambda: 6 * pixels - 1)
+    assert "of memory, with their masks, more than there is" in refused(load, root)
+    monkeypatch.setattr(memory, "most_bytes", lambda: 6 * pixels)
+    assert load(root)
 
 
 def test_weights_make_all_classes_count_alike(tmp_path: Path, load: Load) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ssr_exp.datasets.memory import free_bytes
+from ssr_exp.datasets.memory import free_bytes, most_bytes
 
 GIB = 2**30
 
@@ -31,12 +31,25 @@ def test_without_groups_it_is_what_the_machine_has(machine: Path) -> None:
     assert free_bytes(machine) == 60 * GIB
 
 
+def test_swap_space_counts_for_what_a_process_can_have_at_most(machine: Path) -> None:
+    assert most_bytes(machine) == 60 * GIB
+    write(machine, proc__meminfo=f"MemAvailable: {60 * 2**20} kB\nSwapFree: {4 * 2**20} kB")
+    assert most_bytes(machine) == 64 * GIB
+    assert free_bytes(machine) == 60 * GIB
+
+
+def test_where_nothing_says_it_half_is_free_and_all_may_be_had(tmp_path: Path) -> None:
+    assert most_bytes(tmp_path) // 2 == free_bytes(tmp_path) > 0
+
+
 def test_a_container_leaves_what_its_limit_does_without_the_cache(machine: Path) -> None:
     write(machine, **{"sys__fs__cgroup__memory.max": 8 * GIB})
     write(machine, **{"sys__fs__cgroup__memory.current": 6 * GIB})
     assert free_bytes(machine) == 2 * GIB
     write(machine, **{"sys__fs__cgroup__memory.stat": f"anon 9\ninactive_file {GIB}"})
-    assert free_bytes(machine) == 3 * GIB
+    assert free_bytes(machine) == most_bytes(machine) == 3 * GIB
+    write(machine, **{"sys__fs__cgroup__memory.stat": f"active_file {GIB}\ninactive_file {GIB}"})
+    assert (free_bytes(machine), most_bytes(machine)) == (3 * GIB, 4 * GIB)
 
 
 def test_a_group_within_others_is_limited_by_all_of_them(machine: Path) -> None:

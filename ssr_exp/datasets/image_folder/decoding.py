@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssr_exp import terminal
-from ssr_exp.datasets import contents, preprocessing
+from ssr_exp.datasets import contents, memory, preprocessing
 from ssr_exp.datasets.contents import Contents
 from ssr_exp.datasets.images import hashed
 from ssr_exp.datasets.preprocessing import DEPTH, DEPTHS, WHITE, Opened, Preprocessing
@@ -48,7 +48,12 @@ class Decoded:
 
 @in_one_line()
 def decode(
-    root: Path, files: Sequence[str], how: Preprocessing, allowed: int | None = None
+    root: Path,
+    files: Sequence[str],
+    how: Preprocessing,
+    allowed: int | None = None,
+    *,
+    beside: int = 0,
 ) -> Decoded:
     """Decode `files` below `root`.
 
@@ -59,14 +64,15 @@ def decode(
             one size and keep it. Channels, depth and white are learnt from the images.
         allowed: how many files may be no readable images, and are left out; None: there is no key
             for that.
+        beside: bytes that each pixel will take beside the image, as of a mask.
 
     Raises:
-        SsrError: more files are not readable images, images differ in size without a fit, or their
-            numbers are in no known range.
+        SsrError: more files are not readable images, images differ in size without a fit, their
+            numbers are in no known range, or there is no memory for all of them.
     """
     log.info("decoding %d images of %s", len(files), one_line(str(root)))
     start = time.monotonic()
-    decoder = _Decoder(ImageReader(root, files, how, allowed))
+    decoder = _Decoder(ImageReader(root, files, how, allowed), beside)
     with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as threads:
         decoder.fill(threads, range(len(files)), how)
         held = decoder.opened()
@@ -168,9 +174,9 @@ class ImageReader:
 class _Decoder:
     """The images of one folder while threads decode them."""
 
-    def __init__(self, reader: ImageReader) -> None:
+    def __init__(self, reader: ImageReader, beside: int) -> None:
         self.reader, count = reader, len(reader.files)
-        self.pixels = _empty(count, reader.h, reader.w)
+        self.pixels = _empty(count, reader.h, reader.w, beside)
         self.hashes = np.zeros(count, np.int64)
         self._opened: list[Opened | None] = [None] * count
 
@@ -228,14 +234,19 @@ def _why(path: Path, error: Exception) -> str:
     return " ".join((str(error) or type(error).__name__).split())
 
 
-def _empty(n: int, h: int, w: int) -> Tensor:
-    """Take the memory for `n x 3 x h x w` bytes."""
+def _empty(n: int, h: int, w: int, beside: int) -> Tensor:
+    """Take the memory for `n x 3 x h x w` bytes, if there is as much, and `beside` a pixel."""
+    needed, free = (3 + beside) * n * h * w, memory.most_bytes()
     try:
+        if needed > free:  # to be killed while images are decoded says nothing
+            raise MemoryError
         return torch.empty(n, 3, h, w, dtype=torch.uint8)
-    except RuntimeError:
+    except (RuntimeError, MemoryError):
         raise SsrError(
-            f"{n:,} images of {w} x {h} pixels take {3 * n * h * w / 2**30:,.0f} GiB of memory, "
-            "more than there is: type dataset.resize=32 (or another side) to scale them down"
+            f"{n:,} images of {w} x {h} pixels take {memory.in_words(needed)} of memory"
+            f"{', with their masks' if beside else ''}, more than there is "
+            f"({memory.in_words(free)}): type dataset.resize=32 (or another side) to "
+            "scale them down"
         ) from None
 
 

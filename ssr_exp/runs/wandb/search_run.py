@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NOTE = "wandb.json"  # in a search's folder: which run is its own, and the last round that it has
-STAGED = "staged"  # below the search's `wandb/`: what a later `wandb sync` sends
+STAGED = "staged-"  # folders below the search's `wandb/`: what a later `wandb sync` sends
 BEFORE = -1  # all rounds
 LONGEST = 128  # characters of the name of an artifact
 ALIAS = "best"
@@ -108,7 +108,7 @@ class SearchRun:
         if self.conf.mode is WandbMode.disabled:
             yield None
             return
-        staged = self.folder / "wandb" / STAGED
+        staged = self.folder / "wandb" / f"{STAGED}{secrets.token_hex(4)}"  # another's stay
         with api.variable("WANDB_DATA_DIR", str(staged)):
             run = self._open(note)
             try:

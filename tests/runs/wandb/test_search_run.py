@@ -4,6 +4,7 @@ import gc
 import io
 import json
 import logging
+import os
 import socket
 import subprocess
 import sys
@@ -249,6 +250,25 @@ def test_a_search_whose_run_was_deleted_goes_on_with_one_new_one(
     assert asked == [asked[0], asked[0], "fresh"] and asked[0] != "fresh"
 
 
+def test_what_was_staged_offline_stays_when_a_later_run_is_sent(
+    tmp_path: Path, records: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it, `wandb sync` of the earlier run lacks the files of its artifact."""
+    staged: list[Path] = []
+
+    def start(conf: LoggerConf, **_: object) -> Any:
+        staged.append(Path(os.environ["WANDB_DATA_DIR"]))
+        staged[-1].mkdir(parents=True)
+        run = MagicMock(offline=conf.mode is WandbMode.offline)
+        run.id = "one"
+        return run
+
+    monkeypatch.setattr(training_run, "start", start)
+    for number, mode in enumerate((WandbMode.offline, WandbMode.online)):
+        diary(tmp_path, mode).look(believed(number), records)
+    assert [place.exists() for place in staged] == [True, False]
+
+
 @pytest.mark.parametrize("is_asked", [True, False])
 def test_how_it_is_sent_is_printed_for_those_alone_who_speak_of_it(
     tmp_path: Path,
@@ -370,7 +390,7 @@ def test_trainings_and_search_arrive_apart_and_records_are_read_back(
     assert set(model.aliases) == {"latest", "best", SEARCH}
     assert model.files["weights.pt"] == b"content of weights.pt"
     assert model.metadata["params"] == 9000
-    assert not (own.folder / "wandb" / search_run.STAGED).exists()
+    assert not [*own.folder.glob(f"wandb/{search_run.STAGED}*")]
     found = training_run.records(
         RunsConf(kind=RunsKind.wandb, timeout_s=60), LoggerConf(), study=STUDY
     )
