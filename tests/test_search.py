@@ -15,6 +15,7 @@ import torch
 
 from ssr_exp.app import configuration, search_setup
 from ssr_exp.config import SearchConfig
+from ssr_exp.datasets import in_memory
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.store import Store
 from ssr_exp.training import finalists, opened_study
@@ -232,6 +233,17 @@ BAD = {  # what is told where a search is set up or begins, and not by one of it
     "latency=file latency.file=nowhere.json cap.latency_ms=5": "there is no nowhere.json",
     "latency=cuda_graphs cap.latency_ms=5": "PyTorch sees no GPU here",
 }
+
+
+def test_settings_that_would_be_ignored_are_refused_before_images_are_read(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object) -> None:
+        raise AssertionError("images were read")
+
+    monkeypatch.setattr(in_memory, "load", read)
+    opened_study._splits.cache_clear()
+    assert "latency=file in a command" in search("latency.file=phone.json").err
 
 
 def test_bad_input_is_refused_in_one_line_before_anything_is_trained(tmp_path: Path) -> None:

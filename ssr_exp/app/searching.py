@@ -29,7 +29,7 @@ from ssr_exp.runs.record import FINALIST, Record
 from ssr_exp.runs.seed_means import SeedMean
 from ssr_exp.runs.store import BEST_FOLDER, RECORD_FILE, Busy, Store
 from ssr_exp.runs.study_names import Command
-from ssr_exp.search import answer_printing, asynchronous, attempts, printing
+from ssr_exp.search import answer_printing, asynchronous, attempts, caps, printing
 from ssr_exp.search.attempts import Train
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.decision import Decision
@@ -63,6 +63,7 @@ class SearchCommand(LaunchingCommand):
         conf = configuration.read(composed, SearchConfig)
         store = Store(conf.paths.runs)
         store.check()
+        caps.check_combinations(conf)  # before images are read
         self.display.cost = conf.objective.cost
         opened = opened_study.open(conf)
         self.line.check(store, opened)

@@ -176,7 +176,7 @@ def check(space: Space, conf: SearchConfig, score: Score) -> None:
     Raises:
         SsrError: says which key is wrong.
     """
-    _check_combinations(conf)
+    check_combinations(conf)
     outcome = VAL_LOSS if conf.surrogate.outcome is Outcome.val_loss else score
     resolved(outcome, conf.surrogate.scale)
     max_drop(conf.objective, score, 1.0)
@@ -197,8 +197,12 @@ def _check_cost_varies(space: Space, axis: CostAxis) -> None:
         )
 
 
-def _check_combinations(conf: SearchConfig) -> None:
-    """Refuse settings of which one would be ignored."""
+def check_combinations(conf: SearchConfig) -> None:
+    """Refuse settings of which one would be ignored.
+
+    Raises:
+        SsrError: says which ones, and what to type.
+    """
     kind, surrogate = acquisition.kind(conf), conf.surrogate
     smallest = Objective.smallest is conf.objective.kind or kind is Acquisition.smallest
     drawn = kind in (Acquisition.thompson, Acquisition.qlognehvi)
