@@ -88,4 +88,5 @@ def _belongs(store: Store, study: str, first: Record, finals: Sequence[Record]) 
     comparison = read_comparison(store, study)
     compared = {(r.model, r.network) for r in comparison.results} if comparison else set()
     is_another = finals[0].model != first.model and finals[0].dataset == first.dataset
-    return is_another and any((r.model, r.network) in compared for r in finals)
+    is_alike = is_another and finals[0].epochs == best.epochs  # else another answer's
+    return is_alike and any((r.model, r.network) in compared for r in finals)

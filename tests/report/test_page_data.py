@@ -532,11 +532,13 @@ def test_a_finalist_of_another_seed_network_stands_beside_the_answer(
     best = put(study=FINALS, **tested)
     sibling = put(study="resnet8-finals", model="resnet8", network="d1-1-1_w16-32-64", **tested)
     put(study="resnet8-others", model="resnet8", network="d9-9-9_w16-32-64", **tested)
+    longer = {"model": "resnet8", "network": sibling.network, "epochs": 2 * sibling.epochs}
+    put(study="resnet8-longer", **longer, **tested)  # the answer of another search
     row = {"role": "family", "model": "resnet8", "network": sibling.network, "params": 1}
     row |= {"params_share": 0.1, "test_score_mean": 97.0, "test_score_std": None, "seeds": [0]}
     answer(best, results=[row])
     by_name = {study["name"]: study for study in shown(store)}
-    assert set(by_name) == {STUDY, "resnet8-others"}
+    assert set(by_name) == {STUDY, "resnet8-others", "resnet8-longer"}
     finalists = [n for n in by_name[STUDY]["networks"] if n["kind"] == "finalist"]
     assert {n["model"] for n in finalists} == {"resnet20", "resnet8"}
 
