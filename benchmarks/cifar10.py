@@ -15,18 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import cifar10_claims, figures
+from benchmarks import cifar10_claims, cifar10_surrogate, figures
 from benchmarks.cifar10_claims import DROP
 from benchmarks.figures import RESULTS
 from ssr_exp.report import search_results
-from ssr_exp.runs import predictions
-from ssr_exp.runs.predictions import Predictions
+from ssr_exp.runs import pareto, predictions
 from ssr_exp.runs.record import Kind, Record, Status
 from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE, Store
 
 RUNS, PAGE, README = figures.CIFAR10, RESULTS / "cifar10.md", RESULTS.parent / "README.md"
 BEGIN, END = "<!-- begin: python -m benchmarks.cifar10 -->", "<!-- end -->"
-DRAWS = 2000  # random searches that are drawn
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -67,28 +65,40 @@ def tables(store: Store) -> str:
 
 
 def headline(store: Store) -> str:
-    """Write what was tested in the first study that is complete, for people in a hurry."""
+    """Write what was tested in each study that is complete, for people in a hurry."""
     searched = _searched(store)
-    name = next(name for name in searched if _compared(store, name))
-    records, finals = searched[name]
-    rows = _rows(store, name)
-    hours = sum(record.wall_s for record in (*records, *finals)) / 3600
+    return "\n".join(
+        _headline(rows, *searched[name]) for name in searched if (rows := _rows(store, name))
+    )
+
+
+def _headline(
+    rows: Sequence[dict[str, Any]], records: Sequence[Record], finals: Sequence[Record]
+) -> str:
+    model, seeds = records[0].model, len(rows[0]["seeds"])
+    heads = f"{model}, {records[0].epochs} epochs", "network", "parameters", "of baseline"
     lines = [
-        "| | network | parameters | of baseline | test acc % (3 seeds) | drop |",
+        f"| {' | '.join(heads)} | test acc % ({seeds} seeds) | drop |",
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
         lost = rows[0]["test_score_mean"] - row["test_score_mean"]
         drop = "" if row is rows[0] else f"{lost:.2f}"
+        network = row["network"] if row["model"] == model else f"{row['model']} {row['network']}"
         lines.append(
-            f"| {row['role']} | {row['network']} | {row['params']:,} | "
+            f"| {row['role']} | {network} | {row['params']:,} | "
             f"{row['params'] / rows[0]['params']:.1%} | {_score(row)} | {drop} |"
         )
     took = (
-        f"{len(records)} trainings of the search and {len(finals)} last ones, "
-        f"{records[0].epochs} epochs each, took {hours:.0f} hours of one CPU core."
+        f"{len(records)} trainings of the search and {len(finals)} last ones took "
+        f"{_hours([*records, *finals]):.0f} hours, summed over trainings of one thread each."
     )
     return "\n".join([*lines, "", took, ""])
+
+
+def _hours(records: Sequence[Record]) -> float:
+    """Sum what trainings took, without epochs that a stop cut short."""
+    return sum(record.wall_s for record in records) / 3600
 
 
 def _searched(store: Store) -> dict[str, tuple[list[Record], list[Record]]]:
@@ -121,26 +131,31 @@ def _study(
         yield from _derived(found)
         yield from cifar10_claims.scbp_table(found)
         return
-    yield from _compared(store, name) or _begun(found[0], early)
+    told, rows = predictions.latest(store, name), _rows(store, name)
+    if left := _left(store, name, found):
+        yield f"Of its first networks {left} are not trained yet, so nothing follows from it.\n"
+        yield from _trained(found)
+        return
+    yield from _results(rows) if rows else _begun(found[0], early)
     yield from _trained(found)
-    told = predictions.latest(store, name)
-    yield from cifar10_claims.table(found, finals, told)
+    yield from _kept(found)
+    yield from cifar10_claims.table(found, finals, told, answer=_answer(rows))
     if told is not None:
-        yield from _surrogate(told)
-        yield from _random_search(told, found)
+        yield from cifar10_surrogate.errors(told)
+        yield from cifar10_surrogate.random_search(told, found)
 
 
 def _took(records: Sequence[Record]) -> str:
     """Say what trainings took; each has one thread."""
-    hours = sum(record.wall_s for record in records) / 3600
     first, last = (pick(r.started_at for r in records)[:10] for pick in (min, max))
     days = f"on {first}" if first == last else f"from {first} to {last}"
     devices = " and ".join(sorted({record.device for record in records}))
     commits = ", ".join(sorted({(record.git_commit or "?")[:7] for record in records}))
     failed = sum(record.status is Status.failed for record in records)
     return (
-        f"{len(records)} trainings, {failed} of them failed, {hours:.1f} hours by the clock, "
-        f"begun {days} ({devices}; commit {commits})."
+        f"{len(records)} trainings, {failed} of them failed; {_hours(records):.1f} hours, summed "
+        f"over trainings of one thread each. Their last processes were started {days} ({devices}; "
+        f"commit {commits})."
     )
 
 
@@ -155,9 +170,15 @@ def _begun(one: Record, tested: Sequence[Record]) -> Iterator[str]:
     yield f"The last comparison is not complete{so_far}.\n"
 
 
-def _compared(store: Store, name: str) -> list[str]:
-    rows = _rows(store, name)
-    return [*_results(rows)] if rows else []
+def _left(store: Store, name: str, records: Sequence[Record]) -> int:
+    """Count the first networks of a study's search that are not trained."""
+    plans = store.study_folder(name).glob(f"{predictions.FOLDER}/*/round0.json")
+    planned = {one["network"] for path in plans for one in json.loads(path.read_text())["planned"]}
+    return len(planned - {record.network for record in records})
+
+
+def _answer(rows: Sequence[dict[str, Any]]) -> str | None:
+    return next((row["network"] for row in rows if row["role"] == "answer"), None)
 
 
 def _rows(store: Store, name: str) -> list[dict[str, Any]]:
@@ -218,18 +239,33 @@ def _share(row: dict[str, Any], full: dict[str, Any], axis: str) -> str:
 
 
 def _trained(records: Sequence[Record]) -> Iterator[str]:
-    """List one training of each network, the largest first, and what is found among them."""
-    first = {r.network: r for r in sorted(records, key=lambda r: -r.seed)}
-    ordered = sorted(first.values(), key=lambda r: (-r.params, r.network))
-    full = next((r for r in ordered if r.params == r.baseline_params), None)
-    yield "| network | by | parameters | MACs | GeMMs | val acc % | best epoch |"
-    yield "|---|---|---|---|---|---|---|"
-    for r in ordered:
+    """List one training of each network, the largest first, and whether none beats it."""
+    ordered = _once(records)
+    on = pareto.front(
+        np.array([r.params for r in ordered]), np.array([r.score or 0.0 for r in ordered])
+    )
+    heads = "network, by, parameters, MACs, GeMMs, val acc %, of its best epoch, on the front"
+    yield f"| {' | '.join(heads.split(', '))} |"
+    yield f"|{'---|' * len(heads.split(', '))}"
+    for at, r in enumerate(ordered):
         yield (
             f"| {r.network} | {r.origin} | {r.params:,} ({r.params / r.baseline_params:.1%}) | "
-            f"{r.macs / r.baseline_macs:.1%} | {r.gemms} | {r.score:.2f} | {r.best_score:.2f} |"
+            f"{r.macs / r.baseline_macs:.1%} | {r.gemms} | {r.score:.2f} | {r.best_score:.2f} | "
+            f"{'yes' if at in on else ''} |"
         )
     yield ""
+
+
+def _once(records: Sequence[Record]) -> list[Record]:
+    """Keep the training of each network's first seed, the largest network first."""
+    first = {r.network: r for r in sorted(records, key=lambda r: -r.seed)}
+    return sorted(first.values(), key=lambda r: (-r.params, r.network))
+
+
+def _kept(records: Sequence[Record]) -> Iterator[str]:
+    """Say which small networks lose little."""
+    ordered = _once(records)
+    full = next((r for r in ordered if r.params == r.baseline_params), None)
     if full is None or full.score is None:
         return
     kept = [r for r in ordered if r.score is not None and r.score >= full.score - DROP]
@@ -245,43 +281,6 @@ def _trained(records: Sequence[Record]) -> Iterator[str]:
             f"{full.score - (least.score or 0):.2f} lost."
         )
     yield ""
-
-
-def _surrogate(told: Predictions) -> Iterator[str]:
-    heads = "trainings, left-out error, of guessing the mean, rank correlation, in 80 % intervals"
-    yield f"| after round | {' | '.join(heads.split(', '))} |"
-    yield "|---|---|---|---|---|---|"
-    for look in told.looks:
-        rank = "none" if look.spearman is None else f"{look.spearman:.2f}"
-        yield (
-            f"| {look.round} | {look.runs} | {look.rmse:.2f} | {look.spread:.2f} | {rank} | "
-            f"{look.coverage[1]:.0%} |"
-        )
-    yield ""
-
-
-def _random_search(told: Predictions, records: Sequence[Record]) -> Iterator[str]:
-    """Say what as many random networks would have found, by the last predictions of the lattice."""
-    full = next((r for r in records if r.params == r.baseline_params), None)
-    if told.lattice is None or full is None or full.score is None:
-        return
-    params = np.array(told.lattice.params) / full.params
-    good = np.array(told.lattice.mean) >= full.score - DROP
-    rng = np.random.default_rng(0)
-    count = min(len({r.network for r in records}), len(params))
-    drawn = [rng.choice(len(params), count, replace=False) for _ in range(DRAWS)]
-    least = [params[d][good[d]].min(initial=1.0) for d in drawn]
-    low, middle, high = np.quantile(least, (0.1, 0.5, 0.9))
-    found = min(r.params / full.params for r in records if (r.score or 0) >= full.score - DROP)
-    whole = len(params) == told.lattice.size
-    part = f"a sample of it, {len(params):,} of {told.lattice.size:,}, as many of each size"
-    of = "the lattice" if whole else part
-    yield (
-        f"- A random search of as many trainings ({count} networks of {of}; {DRAWS:,} "
-        "draws, by what the surrogate predicts of them at the end, not trained): the smallest that "
-        f"loses at most {DROP:g} point has {middle:.1%} of the parameters in the median (80 % of "
-        f"the draws: {low:.1%} to {high:.1%}); the search's has {found:.1%}.\n"
-    )
 
 
 if __name__ == "__main__":

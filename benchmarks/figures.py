@@ -28,7 +28,7 @@ from ssr_exp.search import refit, space
 
 RESULTS = Path(__file__).parents[1] / "results"
 CIFAR10, DEMO, FIGURES = RESULTS / "cifar10/runs", RESULTS / "demo", RESULTS / "figures"
-KEPT = ("record.json", "study.json", "network.json", "metrics.json", "predictions.json")
+KEPT = ("record.json", "study.json", "network.json", "metrics.json", "predictions.json", "end.json")
 SETS = ("sentinel_all", "uniform_width", "uniform_depth")  # of the table; the others are random
 STEPS = 4  # of the table's lattice
 
@@ -73,14 +73,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=FIGURES, metavar="DIR")
     options = parser.parse_args(arguments)
     if options.keep is not None:
+        shutil.rmtree(DEMO, ignore_errors=True)
         keep(options.keep, DEMO)
     for path in draw(options.out):
         print(path)
 
 
 def keep(runs: Path, to: Path) -> None:
-    """Copy what a page is made of, without weights and logs."""
-    shutil.rmtree(to, ignore_errors=True)
+    """Copy what a page is made of, without weights and logs; other studies there stay."""
+    for study in runs.glob("*/"):
+        shutil.rmtree(to / study.name, ignore_errors=True)
     for path in sorted(runs.glob("*/**/*.json")):
         parts = path.relative_to(runs).parts
         left_out = EXPORTS in parts or any(part.startswith(".") for part in parts)

@@ -2,6 +2,7 @@
 # The CIFAR-10 studies, on two CPU cores: two trainings at once, one thread each. Repeat one to go on.
 #   [ROUNDS=3] nice -n 19 bash results/cifar10/study.sh resnet20|resnet56|scbp DIR [RUNS]
 # DIR holds train/CLASS/* and test/CLASS/*; RUNS (runs/cifar10) takes the runs.
+# One answer is tested, and no other in its place (retries): nothing is chosen by test.
 # The recipe was chosen on ResNet-20's baseline alone, on val: see ../cifar10.md.
 set -euo pipefail
 part=$1 data=$(realpath "$2") runs=${3:-runs/cifar10}
@@ -14,7 +15,7 @@ recipe=(dataset=image_folder dataset.root="$data" dataset.crop_padding=4 dataset
     trainer.precision=bf16-mixed trainer.threads=1 trainer.progress=false logger=disabled paths.runs="$runs"
     hydra/launcher=joblib hydra.launcher.n_jobs=2)
 search=(rounds="${ROUNDS:-3}" batch=4 objective=smallest objective.max_drop=1.0
-    finalists.seeds=3 'finalists.arms=[uniform_width,uniform_depth,family,random]')
+    finalists.seeds=3 finalists.retries=0 'finalists.arms=[uniform_width,uniform_depth,family,random]')
 
 case $part in
 resnet20) .venv/bin/ssr search model=resnet20 trainer.max_epochs=24 "${recipe[@]}" "${search[@]}" ;;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import predicted
 import pytest
 
 from benchmarks.cifar10_claims import Claim, claims, scbp_claims
@@ -77,6 +78,42 @@ def test_latencies_are_compared_in_each_setting_that_measured_both(trained: Make
     assert [(held, text.partition(":")[0]) for held, text in found] == [
         ("yes", "3.0 times (onnxruntime)")
     ]
+
+
+def test_the_answers_latency_stands_beside_the_lowest_and_none_within_the_drop_is_a_no(
+    trained: Make,
+) -> None:
+    answer = trained("d3-1-3_w16-32-64", WHOLE // 2, 89.9, latencies={"eager": 6.0})
+    others = [
+        trained(FULL, WHOLE, 90.0, latencies={"eager": 9.0}),
+        trained("d1-1-3_w16-32-64", WHOLE // 3, 89.5, latencies={"eager": 4.5}),
+    ]
+    ((held, text),) = said(claims([*others, answer], [], None, answer=answer.network), "latency")
+    assert held == "no" and text.startswith("2.0 times (eager): d1-1-3")
+    assert text.endswith("; the answer: 1.5 times")
+    others[1] = others[1].model_copy(update={"score": 80.0})
+    assert said(claims(others, [], None), "latency") == [
+        ("no", "none loses 1 point or less (eager)")
+    ]
+
+
+def test_first_networks_and_arms_are_not_what_the_surrogate_proposed(trained: Make) -> None:
+    records = [
+        trained(FULL, WHOLE, 90.0),
+        trained("d1-1-1_w4-8-16", WHOLE // 20, 89.9),
+        trained("d1-3-3_w16-32-64", WHOLE // 2, 89.0, origin="round1"),
+    ]
+    arm = "d2-2-2_w4-8-16"
+    finals = [
+        trained(network, params, None, origin=FINALIST, test_score=90.0)
+        for network, params in ((FULL, WHOLE), (arm, WHOLE // 10))
+    ]
+    listed = {"network": [arm, FULL], "params": [WHOLE // 10, WHOLE], "drop": [4.0, 0.0]}
+    told = predicted.predictions(lattice=predicted.lattice(**listed))
+    over = said(claims(records, finals, told), "with the surrogate")
+    assert {held for held, _ in over} == {"no"}
+    assert over[0][1].startswith(f"none was proposed; of all {arm} is expected to lose least, 4.00")
+    assert "of the first networks d1-1-1_w4-8-16, 95.0% fewer parameters" in over[0][1]
 
 
 @pytest.mark.parametrize(
