@@ -26,13 +26,14 @@ from torch import nn
 
 import ssr_exp
 from ssr_exp import Score, Study, Waiting, files
+from ssr_exp.app import exports
 from ssr_exp.app.ask_tell import asking, beginning, patience, ranks
 from ssr_exp.config import ModelConf, Source
 from ssr_exp.report import answer_block, study_outcome, study_overview, trade_offs
 from ssr_exp.rescaling import cost, planning, saved
 from ssr_exp.runs import last_comparison, leases, store, studies, study_names
 from ssr_exp.runs.record import Kind, Record, Status
-from ssr_exp.runs.store import Store
+from ssr_exp.runs.store import LAST_CHECKPOINT, RECORD_FILE, Store
 from ssr_exp.search import other_networks
 from ssr_exp.training import loop_settings, loop_study, run
 from ssr_exp.training.candidate import Candidate
@@ -1418,6 +1419,23 @@ def test_a_function_that_a_folder_names_is_not_called_without_trust(
     assert opened._trusts
     opened._trusts = False
     assert "trust=true" in refused(lambda: opened.export(run=candidate.code))
+
+
+def test_a_network_of_the_study_is_exported_unless_a_folder_holds_one(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a folder that has its code as a name, nor a code too long for a path, is one."""
+    asked = list[str | None]()
+    monkeypatch.setattr(exports, "write", lambda conf: asked.append(conf.study) or "exported")
+    study, home = begin(), tmp_path / "run"
+    for folder in (tmp_path / "d1-1_w8-8", home):
+        folder.mkdir()
+    for name in (RECORD_FILE, LAST_CHECKPOINT):
+        (home / name).touch()
+    monkeypatch.chdir(tmp_path)
+    for one in ("best", "d1-1_w8-8", "d1_w" + "-8" * 200, "run"):
+        study.export(run=one)
+    assert asked == ["shapes", "shapes", "shapes", None]
 
 
 def test_a_study_says_whether_a_function_makes_its_network(begin: Begin) -> None:
