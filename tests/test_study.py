@@ -751,6 +751,22 @@ def test_a_study_that_is_opened_looks_at_the_networks_that_it_did_or_at_those_th
     assert other._conf.segment.width_steps == 2
 
 
+def test_a_study_of_a_loop_goes_on_with_the_networks_of_its_last_search_by_command(
+    begin: Begin, tmp_path: Path
+) -> None:
+    folder = begin(frozen=["0-1"]).folder
+
+    def last_search(*words: str) -> Study:
+        begun = study_names.Begun(asked=(study_names.Asked(command="search", words=words),))
+        (folder / study_names.FILE).write_text(begun.model_dump_json())
+        return Study.open("shapes", runs=tmp_path, trust=True)
+
+    opened = last_search("segment.width_steps=4", "segment.frozen=[]")
+    assert opened._conf.segment.width_steps == 4
+    assert not any(segment.frozen for segment in opened.plan.segments)
+    assert last_search("batch=3").plan.segments[0].frozen  # as it was begun
+
+
 @pytest.mark.parametrize("key", ["segment.kind", "task.score", "dataset.name", "recipe.lr"])
 def test_what_a_study_was_begun_with_is_no_option_of_opening_it(
     begin: Begin, tmp_path: Path, key: str
