@@ -103,7 +103,9 @@ class LaunchingCommand:
         """
         asked = list(self.asked.values())  # threads of an asynchronous search add to it
         done = sum(member.is_done for member in asked)
-        goes_on = launchers.left_running(self.launches.launcher) if done < len(asked) else ""
+        goes_on = ""
+        if done < len(asked) and self.launches.is_under_way:
+            goes_on = launchers.left_running(self.launches.launcher)
         studies = list(dict.fromkeys(member.folder.parents[1] for member in asked))
         if not studies or (len(studies) > 1 and self.name == "train"):
             return done, len(asked), "", goes_on
