@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.plugins import Plugins
 
 from ssr_exp import signals
@@ -50,6 +51,7 @@ def test_a_command_that_is_stopped_says_how_jobs_that_go_on_are_ended(
 
     kind: Any = next(k for k in Plugins.instance().discover() if k.__name__ == launcher)
     store, command = Store(tmp_path), object.__new__(TrainCommand)
+    command.line = Continued("train", ())
     asked = [Member((), store, store.folder("study", n, 0), n, network=n) for n in ("d1", "d2")]
     command.asked = {member.folder: member for member in asked}
     made = kind(name="my jobs") if launcher == "SlurmLauncher" else kind()
@@ -65,3 +67,22 @@ def test_a_command_that_is_stopped_says_how_jobs_that_go_on_are_ended(
     tells = "The jobs go on in Slurm: type scancel --user=$USER --name='my jobs' to end all"
     assert (tells in said) is (launcher == "SlurmLauncher" and is_launched)
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "is_shown"),
+    [
+        (Continued("train", ()), True),
+        (Continued("train", ("seed=1",), study="study"), False),  # none of its words is kept
+        (Continued("search", ("seed=1",), study="study"), True),
+    ],
+)
+def test_only_a_command_that_is_kept_is_said_to_be_printed(
+    tmp_path: Path, line: Continued, is_shown: bool
+) -> None:
+    store, command = Store(tmp_path), object.__new__(TrainCommand)
+    command.line, command.launches = line, Launches(BasicLauncher(), lambda _: nullcontext())
+    asked = Member((), store, store.folder("study", "d1", 0), "d1", network="d1")
+    command.asked = {asked.folder: asked}
+    *_, shows, _ = command._done()
+    assert ("show study" in shows) is is_shown
