@@ -34,7 +34,7 @@ from ssr_exp.rescaling import cost, planning, saved
 from ssr_exp.runs import last_comparison, leases, store, studies, study_names
 from ssr_exp.runs.record import Kind, Record, Status
 from ssr_exp.runs.store import LAST_CHECKPOINT, RECORD_FILE, Store
-from ssr_exp.search import other_networks
+from ssr_exp.search import caps, other_networks
 from ssr_exp.training import loop_settings, loop_study, run
 from ssr_exp.training.candidate import Candidate
 from tests import conftest
@@ -749,6 +749,20 @@ def test_a_study_that_is_opened_looks_at_the_networks_that_it_did_or_at_those_th
     other = Study.open("shapes", runs=tmp_path, trust=True, options=options)
     assert not any(segment.frozen for segment in other.plan.segments)
     assert other._conf.segment.width_steps == 2
+
+
+def test_a_study_whose_cost_cannot_fall_is_not_begun_and_one_that_was_begun_can_be_read(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = {"segment": "superblock", "cost": "gemms"}
+    said = refused(lambda: begin(**wide))
+    assert "so objective.cost=gemms cannot fall: type objective.cost=params or macs" in said
+    with monkeypatch.context() as earlier:
+        earlier.setattr(caps, "check_cost_varies", lambda *_: None)
+        first_four(begin(**wide))
+    opened = Study.open("shapes", runs=tmp_path, trust=True)
+    assert opened._conf.objective.cost == "gemms" and len(opened.records()) == 4
+    assert opened.answer().code in {record.network for record in opened.records()}
 
 
 def test_a_study_of_a_loop_goes_on_with_the_networks_of_its_last_search_by_command(

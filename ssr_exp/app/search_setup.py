@@ -46,6 +46,8 @@ def set_up(conf: SearchConfig, study: OpenedStudy, store: Store) -> Search:
     first = (study.plan.baseline, *study.expand(conf, few=True))
     measured = latencies(conf, study, spanned, store)
     book = _notebook(conf, study, store, measured)
+    if not book.folder.exists():  # what was begun by an earlier version can still be read
+        caps.check_cost_varies(spanned, conf.objective.cost)
     return Search(
         spanned,
         conf,
