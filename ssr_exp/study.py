@@ -34,6 +34,7 @@ from ssr_exp.app.ask_tell.patience import Patience
 from ssr_exp.app.ask_tell.results import Answer, FrontNetwork
 from ssr_exp.app.ask_tell.telling import Telling
 from ssr_exp.config import ExportConfig, FinalistsConf, SearchConfig
+from ssr_exp.edge import selection
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.report import page
 from ssr_exp.rescaling import lattice, validation
@@ -564,7 +565,7 @@ class Study:
         Raises:
             SsrError: if there is no such network, or a file does not give its outputs.
         """
-        is_folder = run != BEST_FOLDER and Path(run).expanduser().is_dir()
+        is_folder = run != BEST_FOLDER and selection.is_folder(Path(run).expanduser())
         asked = {
             "study": None if is_folder else self.name,
             "run": run,

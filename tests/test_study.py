@@ -26,14 +26,15 @@ from torch import nn
 
 import ssr_exp
 from ssr_exp import Score, Study, Waiting, files
+from ssr_exp.app import exports
 from ssr_exp.app.ask_tell import asking, beginning, patience, ranks
 from ssr_exp.config import ModelConf, Source
 from ssr_exp.report import answer_block, study_outcome, study_overview, trade_offs
 from ssr_exp.rescaling import cost, planning, saved
 from ssr_exp.runs import last_comparison, leases, store, studies, study_names
 from ssr_exp.runs.record import Kind, Record, Status
-from ssr_exp.runs.store import Store
-from ssr_exp.search import other_networks
+from ssr_exp.runs.store import LAST_CHECKPOINT, RECORD_FILE, Store
+from ssr_exp.search import caps, other_networks
 from ssr_exp.training import loop_settings, loop_study, run
 from ssr_exp.training.candidate import Candidate
 from tests import conftest
@@ -750,6 +751,36 @@ def test_a_study_that_is_opened_looks_at_the_networks_that_it_did_or_at_those_th
     assert other._conf.segment.width_steps == 2
 
 
+def test_a_study_whose_cost_cannot_fall_is_not_begun_and_one_that_was_begun_can_be_read(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = {"segment": "superblock", "cost": "gemms"}
+    said = refused(lambda: begin(**wide))
+    assert "so objective.cost=gemms cannot fall: type objective.cost=params or macs" in said
+    with monkeypatch.context() as earlier:
+        earlier.setattr(caps, "check_cost_varies", lambda *_: None)
+        first_four(begin(**wide))
+    opened = Study.open("shapes", runs=tmp_path, trust=True)
+    assert opened._conf.objective.cost == "gemms" and len(opened.records()) == 4
+    assert opened.answer().code in {record.network for record in opened.records()}
+
+
+def test_a_study_of_a_loop_goes_on_with_the_networks_of_its_last_search_by_command(
+    begin: Begin, tmp_path: Path
+) -> None:
+    folder = begin(frozen=["0-1"]).folder
+
+    def last_search(*words: str) -> Study:
+        begun = study_names.Begun(asked=(study_names.Asked(command="search", words=words),))
+        (folder / study_names.FILE).write_text(begun.model_dump_json())
+        return Study.open("shapes", runs=tmp_path, trust=True)
+
+    opened = last_search("segment.width_steps=4", "segment.frozen=[]")
+    assert opened._conf.segment.width_steps == 4
+    assert not any(segment.frozen for segment in opened.plan.segments)
+    assert last_search("batch=3").plan.segments[0].frozen  # as it was begun
+
+
 @pytest.mark.parametrize("key", ["segment.kind", "task.score", "dataset.name", "recipe.lr"])
 def test_what_a_study_was_begun_with_is_no_option_of_opening_it(
     begin: Begin, tmp_path: Path, key: str
@@ -1418,6 +1449,23 @@ def test_a_function_that_a_folder_names_is_not_called_without_trust(
     assert opened._trusts
     opened._trusts = False
     assert "trust=true" in refused(lambda: opened.export(run=candidate.code))
+
+
+def test_a_network_of_the_study_is_exported_unless_a_folder_holds_one(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a folder that has its code as a name, nor a code too long for a path, is one."""
+    asked = list[str | None]()
+    monkeypatch.setattr(exports, "write", lambda conf: asked.append(conf.study) or "exported")
+    study, home = begin(), tmp_path / "run"
+    for folder in (tmp_path / "d1-1_w8-8", home):
+        folder.mkdir()
+    for name in (RECORD_FILE, LAST_CHECKPOINT):
+        (home / name).touch()
+    monkeypatch.chdir(tmp_path)
+    for one in ("best", "d1-1_w8-8", "d1_w" + "-8" * 200, "run"):
+        study.export(run=one)
+    assert asked == ["shapes", "shapes", "shapes", None]
 
 
 def test_a_study_says_whether_a_function_makes_its_network(begin: Begin) -> None:

@@ -67,6 +67,11 @@ class Continued:
     uses: ExitStack = field(default_factory=ExitStack, compare=False)
     settings: tuple[str, ...] = ()
 
+    @property
+    def is_aside(self) -> bool:
+        """Whether it is a sweep of a study that is there: its words are for this time alone."""
+        return self.study is not None and self.command == "train"
+
     def check(self, store: Store, opened: OpenedStudy) -> None:
         """Refuse to go on with a study that is not the one that was named.
 
@@ -104,11 +109,10 @@ class Continued:
     def _asked(self, store: Store, opened: OpenedStudy, words: Sequence[str]) -> Asked | None:
         """Say what of the words is to be repeated; None: nothing, or what was kept before."""
         before = study_names.read(store.study_folder(opened.name))
-        is_aside = self.study is not None and self.command == "train"
-        if is_aside and before.by("train") is not None:
+        if self.is_aside and before.by("train") is not None:
             return None
         mine = (word for word in words if word not in self.settings)
-        left_out = (*NOT_KEPT, "seed") if is_aside else NOT_KEPT
+        left_out = (*NOT_KEPT, "seed") if self.is_aside else NOT_KEPT
         kept = tuple(word for word in mine if _first(typed_values.key(word)) not in left_out)
         return Asked(
             command=self.command, words=kept, launcher=self.launcher, config_dir=self.config_dir

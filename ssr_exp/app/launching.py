@@ -66,6 +66,12 @@ class Launches:
     _numbering: Lock = field(default_factory=Lock, init=False)
     _numbered: int = field(default=0, init=False)
     _is_closed: bool = field(default=False, init=False)
+    _launched: set[Path] = field(default_factory=set, init=False)  # and not known to have ended
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a launch has not ended, as far as this command knows."""
+        return bool(self._launched)
 
     def train(self, members: Sequence[Member]) -> Errors:
         """Train what is not done; returns the errors that only the launcher knows.
@@ -142,6 +148,7 @@ class Launches:
                 ended += hopeless
                 if again := len(crowd) - len(ended):
                     log.info("launching %s again", counted(again, "network"))
+            self._launched.difference_update(member.folder for member in crowd)
             left = [member for member in left if member not in ended]
         return errors
 
@@ -151,6 +158,7 @@ class Launches:
         launchers.connect(self.launcher)
         words = (*self.loudness(), *extra)
         jobs = [[*member.overrides, *words] for member in members]
+        self._launched.update(member.folder for member in members)
         with self._numbering:
             first, self._numbered = self._numbered, self._numbered + len(jobs)
         launch = partial(self.launcher.launch, jobs, initial_job_idx=first)

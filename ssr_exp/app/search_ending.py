@@ -19,8 +19,8 @@ from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import seed_means
 from ssr_exp.runs.record import FINALIST, Record, Status, n_tested
 from ssr_exp.runs.store import BEST_FOLDER, EXPORTS, Store
-from ssr_exp.search import answer, answer_printing, decision, other_networks, printing
-from ssr_exp.search.answer import Contender, Result
+from ssr_exp.search import answer, answer_printing, costs, decision, other_networks, printing
+from ssr_exp.search.answer import Contender, DeviceLatency, Result
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.decision import Decision
 from ssr_exp.search.retries import Retries
@@ -334,9 +334,7 @@ class Ending:
         to = store.study_folder(self.study.name) / BEST_FOLDER
         latency = answer.latency(self.belief, self.belief.history.space.parse(record.network))
         if latency is not None and latency.measured and self.conf.latency.batch == 1:
-            latencies = (record.latencies or {}) | {latency.setting: latency.ms}
-            one = {"latency_ms": latency.ms, "latency_device": latency.setting}
-            record = record.model_copy(update=one | {"latencies": latencies})
+            record = _with_latency(record, latency)
         question = {"allowed": self.belief.drop, "confidence": self.belief.confidence}
         if seen is not self.belief:
             self.tell(seen)
@@ -364,3 +362,12 @@ class Ending:
             return None
         calls_code = answer_folder.describe(self.study, conf).model.calls_code()
         return ["trust=true"] if calls_code else []
+
+
+def _with_latency(record: Record, latency: DeviceLatency) -> Record:
+    """Put the answer's latency into its record, with its device where that has a name."""
+    if latency.setting == costs.UNNAMED:
+        return record.model_copy(update={"latency_ms": latency.ms, "latency_device": None})
+    latencies = (record.latencies or {}) | {latency.setting: latency.ms}
+    one = {"latency_ms": latency.ms, "latency_device": latency.setting}
+    return record.model_copy(update=one | {"latencies": latencies})

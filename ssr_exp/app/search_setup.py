@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from ssr_exp.app.sweeping import write_page
 from ssr_exp.config import CostAxis, LatencyConf, LatencySource, SearchConfig, WandbMode
 from ssr_exp.edge.latency import table, table_file
 from ssr_exp.edge.latency.table import LatencyTable, Subject
-from ssr_exp.edge.latency.table_file import SeedNetwork
+from ssr_exp.edge.latency.table_file import SeedNetwork, Setting
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import lattice
 from ssr_exp.runs.score import ACCURACY
@@ -22,6 +23,7 @@ from ssr_exp.search import caps, rounds, space
 from ssr_exp.search.evidence import Evidence
 from ssr_exp.search.loop import Search
 from ssr_exp.search.resolution import ValSet
+from ssr_exp.search.rounds import Notebook
 from ssr_exp.search.space import Space
 from ssr_exp.training import finalists
 from ssr_exp.training.opened_study import OpenedStudy
@@ -43,8 +45,9 @@ def set_up(conf: SearchConfig, study: OpenedStudy, store: Store) -> Search:
     caps.check(spanned, conf, study.score)
     first = (study.plan.baseline, *study.expand(conf, few=True))
     measured = latencies(conf, study, spanned, store)
-    setting = None if measured is None else measured.table.setting.slug
-    book = rounds.notebook(store, study.name, conf, study.score, setting=setting)
+    book = _notebook(conf, study, store, measured)
+    if not book.folder.exists():  # what was begun by an earlier version can still be read
+        caps.check_cost_varies(spanned, conf.objective.cost)
     return Search(
         spanned,
         conf,
@@ -55,6 +58,36 @@ def set_up(conf: SearchConfig, study: OpenedStudy, store: Store) -> Search:
         watch=lambda _: write_page(store),
         val=_val_set(conf, study),
     )
+
+
+def _notebook(
+    conf: SearchConfig, study: OpenedStudy, store: Store, measured: LatencyTable | None
+) -> Notebook:
+    """Name a search; that of one's own loop is one, whatever devices its processes measure."""
+
+    def named(setting: Setting | None) -> Notebook:
+        slug = None if setting is None else setting.slug
+        return rounds.notebook(store, study.name, conf, study.score, setting=slug)
+
+    is_loop = conf.study is not None and conf.latency.source is LatencySource.measure
+    if measured is None or is_loop:
+        return named(None)
+    book = named(setting := measured.table.setting)
+    if not book.folder.exists():
+        for other in filter(lambda one: named(one).folder.exists(), _settings(store, study)):
+            said = "a new search, as latency is that of %s: there is one of %s, which stays"
+            log.info(said, setting, other)
+    return book
+
+
+def _settings(store: Store, study: OpenedStudy) -> list[Setting]:
+    """List the settings that latencies of a study were measured in, each once."""
+    settings = dict[str, Setting]()
+    for path in sorted((store.study_folder(study.name) / "latency").glob("*.json")):
+        with suppress(SsrError):  # who needs that table is told
+            setting = table_file.read(path).setting
+            settings[setting.slug] = setting
+    return [*settings.values()]
 
 
 def _val_set(conf: SearchConfig, study: OpenedStudy) -> ValSet | None:

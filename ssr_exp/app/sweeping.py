@@ -103,9 +103,12 @@ class LaunchingCommand:
         """
         asked = list(self.asked.values())  # threads of an asynchronous search add to it
         done = sum(member.is_done for member in asked)
-        goes_on = launchers.left_running(self.launches.launcher) if done < len(asked) else ""
+        goes_on = ""
+        if done < len(asked) and self.launches.is_under_way:
+            goes_on = launchers.left_running(self.launches.launcher)
         studies = list(dict.fromkeys(member.folder.parents[1] for member in asked))
-        if not studies or (len(studies) > 1 and self.name == "train"):
+        is_shown = len(studies) == 1 or self.name != "train"
+        if not studies or not is_shown or self.line.is_aside:
             return done, len(asked), "", goes_on
         root, study = studies[0].parent, studies[0].name  # a search's own, before its finalists'
         shows = f"{PROG} show {study_names.title(root, study)}{study_names.at(root)}"

@@ -88,7 +88,7 @@ def find(
     is_answer = run == BEST_FOLDER
     if is_answer and seed is not None:
         raise SsrError("run=best has a seed of its own: leave seed= out, or type run=CODE seed=N.")
-    if not is_answer and _is_folder(folder := Path(run).expanduser()):
+    if not is_answer and is_folder(folder := Path(run).expanduser()):
         if study is not None or seed is not None:
             raise SsrError(f"{run} is the folder of one network: leave study= and seed= out.")
         return _read(folder, trust=trust)
@@ -101,7 +101,7 @@ def find(
     return _read(parent / BEST_FOLDER if is_answer else _run(parent, run, seed), trust=trust)
 
 
-def _is_folder(path: Path) -> bool:
+def is_folder(path: Path) -> bool:
     """Say whether a trained network lies there; a code may be too long for a path."""
     pairs = (saved.NETWORK, saved.WEIGHTS), (RECORD_FILE, LAST_CHECKPOINT)
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
@@ -32,7 +32,8 @@ def collect(
         settings: of latencies.
         predicted: says what the study's networks take where a search measured them, and no record.
     """
-    told = predicted and predicted.latency and {predicted.latency: predicted.latencies}
+    told = (predicted and predicted.latency and {predicted.latency: predicted.latencies}) or {}
+    guessed = _guessed(predicted)
     groups: dict[tuple[str, str, bool], list[Record]] = {}
     measured: dict[tuple[str, str], list[Record]] = {}
     for record in records:
@@ -45,7 +46,8 @@ def collect(
             trainings,
             measured.get((study, network), []),
             settings,
-            told if told and trainings[0].model == records[0].model else {},
+            told if trainings[0].model == records[0].model else {},
+            guessed,
         )
         for (study, network, _), trainings in groups.items()
     ]
@@ -56,6 +58,7 @@ def _network(
     measured: Sequence[Record],
     settings: Sequence[str],
     told: Mapping[str, Mapping[str, float]],
+    guessed: Collection[str],
 ) -> dict[str, Any]:
     """Say what one network costs and scores: on val of all measured trainings, on test of these."""
     finished = [record for record in records if record.status is Status.finished]
@@ -69,6 +72,10 @@ def _network(
         "kind": first.kind.value,
         **{name: getattr(first, name) for name in SIZES},
         "latency": [b if a is None else a for a, b in zip(times, known, strict=True)],
+        "latency_predicted": [
+            a is None and b is not None and first.network in guessed
+            for a, b in zip(times, known, strict=True)
+        ],
         "seeds": [record.seed for record in finished],
         "val_seeds": sorted(record.seed for record in measured),
         "wall_s": round(sum(record.wall_s for record in records), 2),
@@ -76,6 +83,13 @@ def _network(
         **{metric: spread(getattr(r, metric) for r in measured) for metric in METRICS},
         TEST: spread(getattr(r, TEST) for r in finished),
     }
+
+
+def _guessed(predicted: Predictions | None) -> set[str]:
+    """List the networks whose latency on the search's device is predicted alone."""
+    if predicted is None or predicted.timed is None:
+        return set()
+    return predicted.latencies.keys() - set(predicted.timed)
 
 
 def spread(measured: Iterable[float | None]) -> list[float | None] | None:

@@ -160,6 +160,8 @@ class Predictions(FileModel):
         lattice: some of its points.
         latency: the device and runtime that latencies are of.
         latencies: of trained networks there, in ms, by code: measured if they were, else predicted.
+        timed: the networks, trained or not, whose latency was measured there; None: of an earlier
+            version.
         max_drop: what the search's answer may lose of the score, in its unit.
         seen: finished records that were there; the surrogate may have learned from fewer.
         cost: that the search trades for the score: one of `AXES`, or `latency_ms`.
@@ -192,6 +194,7 @@ class Predictions(FileModel):
     evaluation: Evaluation | None = None
     val_warnings: tuple[str, ...] = ()
     latencies: dict[Code, float] = Field(default_factory=dict)
+    timed: tuple[Code, ...] | None = None
 
     @classmethod
     def upgraded(cls, fields: dict[str, Any]) -> dict[str, Any]:

@@ -183,11 +183,14 @@ def check(space: Space, conf: SearchConfig, score: Score) -> None:
     baseline = {name: float(value) for name, value in space.baseline._asdict().items()}
     unmeasured = dict.fromkeys(WORDS, 1.0)  # a share of what is not known yet will do
     check_exact_caps(space, read_caps(conf.cap, unmeasured | baseline))
-    _check_cost_varies(space, conf.objective.cost)
 
 
-def _check_cost_varies(space: Space, axis: CostAxis) -> None:
-    """Refuse an exact cost that is the same for all networks, as GeMMs are without depth."""
+def check_cost_varies(space: Space, axis: CostAxis) -> None:
+    """Refuse an exact cost that is the same for all networks, as GeMMs are without depth.
+
+    Raises:
+        SsrError: says which costs are not.
+    """
     counts = cost.count(space.plan, space.ends)._asdict()
     vary = [name for name in EXACT if counts[name][0] != counts[name][1]]
     if axis.value in EXACT and axis.value not in vary:

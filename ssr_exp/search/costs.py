@@ -26,6 +26,7 @@ from ssr_exp.search.surrogate import Surrogate
 log = logging.getLogger(__name__)
 
 ENOUGH = 5  # networks with a measured latency
+UNNAMED = "a device without a name"
 
 Price = Callable[[Points], Tensor]
 """The natural logarithm of the cost of `m x S` points, `m`."""
@@ -67,7 +68,7 @@ class RecordLatencies:
     def __str__(self) -> str:
         """Name the device."""
         devices = (r.latency_device for r in self._history.records if r.latency_ms is not None)
-        return next(devices) or "a device without a name"
+        return next(devices) or UNNAMED
 
     def measured(self) -> Mapping[Architecture, float]:
         """List the measured networks with their latency in ms."""

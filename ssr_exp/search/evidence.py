@@ -45,7 +45,8 @@ class Evidence:
     def records(self) -> list[Record]:
         """The study's records, whoever trained them, none twice; kept until `forget`.
 
-        Where a table has a latency of a training of the store, its record has that, too.
+        Where a table has a latency of a training of the store, its record has that, too. Of equal
+        rows one is that training, and the others are repeats of it.
 
         Raises:
             SsrError: if a source that was never read cannot be, or holds other studies only.
@@ -53,13 +54,14 @@ class Evidence:
         if self._records is None:
             beside = self._beside()
             local = {(r.network, r.seed): r for r in self.store.records(self.study)}
-            others = []
+            others, in_table = list[Record](), set[tuple[str, int]]()
             for other in beside:
                 same = local.get(key := (other.network, other.seed))
-                if same is None or not self._is_same_training(other, same):
+                if same is None or key in in_table or not self._is_same_training(other, same):
                     others.append(other)
                 elif self.conf.runs.kind is RunsKind.table:
                     local[key] = _with_latency(same, other)
+                    in_table.add(key)
             self._records = [*local.values(), *others]
         return self._records
 

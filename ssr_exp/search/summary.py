@@ -73,6 +73,7 @@ def summarise(
         promises=_promises(belief),
         evaluation=_evaluation(belief),
         latencies=_latencies(belief),
+        timed=_timed(belief),
     )
 
 
@@ -96,6 +97,12 @@ def _latencies(belief: Belief) -> dict[str, float]:
     space, networks = belief.history.space, belief.history.networks
     times = belief.latencies.ms(cost.encode(space.plan, networks)).tolist()
     return {space.code(a): round(ms, 6) for a, ms in zip(networks, times, strict=True)}
+
+
+def _timed(belief: Belief) -> tuple[str, ...]:
+    """List the networks whose latency was measured on the device that counts, if one does."""
+    measured = {} if belief.latencies is None else belief.latencies.measured()
+    return tuple(map(belief.history.space.code, measured))
 
 
 def _evaluation(belief: Belief) -> Evaluation:

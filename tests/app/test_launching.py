@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -100,6 +101,27 @@ def test_what_a_launcher_never_began_is_launched_again_and_may_run_elsewhere(
     stopped = "the launcher stopped: RuntimeError: a worker was killed"
     assert sum(text.startswith(stopped) for text in caplog.messages) == 3
     assert {"launching 2 networks again", "launching 1 network again"} <= {*caplog.messages}
+
+
+def test_a_launch_is_under_way_until_its_jobs_have_ended(
+    tmp_path: Path, make_record: MakeRecord
+) -> None:
+    def look(train: Train, jobs: Jobs) -> list[JobReturn]:
+        seen.append(started.is_under_way)
+        if len(seen) == 1:
+            raise LOST
+        if len(seen) == 3:
+            raise signals.Stopped(signal.SIGINT)
+        return train(jobs)
+
+    seen = list[bool]()
+    started = launches(Joblib(make_record(), look))
+    assert not started.is_under_way
+    started.train(members(tmp_path, "a", "b"))
+    assert not started.is_under_way
+    with pytest.raises(signals.Stopped):
+        started.train(members(tmp_path, "c"))
+    assert started.is_under_way and seen == [True] * 3
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import FINALIST, Record
 from ssr_exp.runs.store import Store
-from ssr_exp.search import answer, decision, history, retries
+from ssr_exp.search import answer, costs, decision, history, retries
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.space import Space
 from ssr_exp.training import finalists
@@ -287,6 +287,14 @@ def test_a_trade_off_says_how_many_networks_are_on_it(make: Make) -> None:
     assert 1 <= told["networks"] < told["trained"] == len(ending.belief.networks)
     _, ending, _ = make(objective__kind=Objective.smallest)
     assert trade_offs.size(records, ending.conf.objective) == {}
+
+
+def test_an_answers_record_names_the_device_of_its_latency_or_none(make_record: Any) -> None:
+    record = make_record(latencies={"gpu": 3.0})
+    for device, name, times in (("phone", "phone", {"phone": 2.0}), (costs.UNNAMED, None, {})):
+        told = search_ending._with_latency(record, answer.DeviceLatency(2.0, device, True))
+        assert (told.latency_ms, told.latency_device) == (2.0, name)
+        assert told.latencies == {"gpu": 3.0} | times
 
 
 def test_where_all_lose_too_much_the_least_loss_is_handed_over(make: Make) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from ssr_exp.app import search_setup
 from ssr_exp.config import LatencySource
-from ssr_exp.edge.latency import table_file
+from ssr_exp.edge.latency import table, table_file
 from ssr_exp.edge.latency.table_file import LatencyRow, SeedNetwork, Setting, Timings
 from ssr_exp.rescaling import codes, lattice, planning
 from ssr_exp.rescaling.resnet import CifarResNet
@@ -19,40 +19,76 @@ from ssr_exp.training import finalists
 from tests.search.conftest import asked
 
 
-def test_a_search_for_another_device_is_another_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+class Setup:
+    """Sets a search up with a table of latencies, and names its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.network = folder, CifarResNet(14)
+        self.plan = planning.trace(self.network, (3, 8, 8), multiple=4)
+        self.conf = asked(cap__latency_ms="5", segment__width_steps=4)
+        self.study = SimpleNamespace(
+            name="study",
+            fields={},
+            plan=self.plan,
+            score=Score(key="val/dice"),
+            part=None,
+            seed_network=self.network,
+            splits=SimpleNamespace(num_classes=10),
+            expand=lambda *_, **__: [],
+        )
+
+    def write(self, path: Path, setting: Setting) -> None:
+        rows = tuple(
+            LatencyRow(network=codes.write(self.plan, a), ms=1.0 + sum(a.widths), low=1.0, high=9.0)
+            for a in lattice.from_plan(self.plan, width_steps=4).sample(30, seed=0)
+        )
+        conf = self.conf
+        seed = SeedNetwork.from_plan(conf.model, conf.segment, self.plan, 10, self.network)
+        table_file.write(path, Timings(seed=seed, setting=setting, repeats=1, rows=rows))
+
+    def from_file(self, file: str, device: str) -> Path:
+        path = self.folder / file
+        self.write(path, Setting(runtime="eager", version="1", device=device))
+        self.conf.latency.source, self.conf.latency.file = LatencySource.file, str(path)
+        return self.set_up()
+
+    def set_up(self) -> Path:
+        store = Store(self.folder / "runs")
+        return search_setup.set_up(self.conf, self.study, store).book.folder  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    monkeypatch.setattr(finalists, "check", lambda *_: None)
+    return Setup(tmp_path)
+
+
+def test_a_search_for_another_device_is_another_one_and_says_so(
+    setup: Setup, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whatever the table's file is called, and wherever it lies."""
-    monkeypatch.setattr(finalists, "check", lambda *_: None)
-    network = CifarResNet(14)
-    plan = planning.trace(network, (3, 8, 8), multiple=4)
-    conf = asked(cap__latency_ms="5", segment__width_steps=4, latency__source=LatencySource.file)
-    study = SimpleNamespace(
-        name="study",
-        fields={},
-        plan=plan,
-        score=Score(key="val/dice"),
-        part=None,
-        seed_network=network,
-        splits=SimpleNamespace(num_classes=10),
-        expand=lambda *_, **__: [],
-    )
+    caplog.set_level("INFO")
+    phone = setup.from_file("a.json", "phone")
+    assert phone == setup.from_file("b.json", "phone")
+    phone.mkdir(parents=True)
+    assert setup.from_file("b.json", "phone") == phone
+    assert "a new search" not in caplog.text
+    assert setup.from_file("c.json", "pi") != phone
+    assert caplog.text.count("a new search, as latency is that of eager (1), batch 1, pi") == 1
+    assert "there is one of eager (1), batch 1, phone, 1 thread" in caplog.text
 
-    def table(file: str, device: str) -> str:
-        rows = tuple(
-            LatencyRow(network=codes.write(plan, a), ms=1.0 + sum(a.widths), low=1.0, high=9.0)
-            for a in lattice.from_plan(plan, width_steps=4).sample(30, seed=0)
-        )
-        table_file.write(
-            tmp_path / file,
-            Timings(
-                seed=SeedNetwork.from_plan(conf.model, conf.segment, plan, 10, network),
-                setting=Setting(runtime="eager", version="1", device=device),
-                repeats=1,
-                rows=rows,
-            ),
-        )
-        conf.latency.file = str(tmp_path / file)
-        return search_setup.set_up(conf, study, Store(tmp_path / "runs")).book.folder.name  # type: ignore[arg-type]
 
-    assert table("a.json", "phone") == table("b.json", "phone") != table("c.json", "pi")
+def test_a_loop_on_several_devices_shares_one_search(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each process measures its own."""
+
+    def on(device: str) -> Path:
+        setting = Setting(runtime="eager", version="1", device=device)
+        monkeypatch.setattr(table, "here", lambda *_, **__: setting)
+        setup.write(setup.folder / f"runs/study/latency/{setting.slug}.json", setting)
+        return setup.set_up()
+
+    assert on("phone") != on("pi")
+    setup.conf.study = "study"
+    assert on("phone") == on("pi")

@@ -455,7 +455,12 @@ def test_a_search_by_latency_is_shown_by_what_it_measured_though_no_record_says_
     assert sheet.locator("#axis").input_value() == "latency0"
     assert "Caps of the search: ms, onnxruntime at most 0.07 ms" in words
     assert SHALLOW not in words  # it takes 0.075 ms
-    assert "0.075" in sheet.locator(f"#networks tr:has-text('{SHALLOW}')").inner_text()
+    row, point = f"#networks tr:has-text('{SHALLOW}')", "study().points[0].latency_predicted[0]"
+    assert "\t0.075\t" in sheet.locator(row).inner_text()
+    assert not sheet.evaluate(point)
+    sheet = opened(written(untimed, sure.model_copy(update=more | {"timed": (NARROW,)})))
+    assert "\t~0.075\t" in sheet.locator(row).inner_text()  # it was not measured
+    assert sheet.evaluate(point)
     earlier = sure.model_copy(update=more | {"caps": {}, "latencies": {}})  # nobody knows
     sheet = opened(written(untimed, earlier))
     assert sheet.locator("#axis").input_value() == "params"

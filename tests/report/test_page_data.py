@@ -244,6 +244,23 @@ def test_a_networks_latency_is_the_mean_of_its_runs_that_have_one(store: Store, 
     assert one(store)["networks"][0]["latency"] == [3.0]
 
 
+def test_a_latency_that_a_search_predicted_of_a_trained_network_is_marked(
+    store: Store, put: Put, predict: Predict
+) -> None:
+    put(network="n1", latencies={"phone": 2.0})
+    put(network="n2")
+    put(network="n3")
+    more = {"latency": "phone", "latencies": {"n1": 2.0, "n2": 3.0, "n3": 4.0}}
+
+    def marked() -> list[str]:
+        return [n["code"] for n in one(store)["networks"] if n["latency_predicted"] == [True]]
+
+    predict(**more, timed=("n1", "n2"))
+    assert marked() == ["n3"]
+    predict(**more)  # of an earlier version, which does not say it
+    assert marked() == []
+
+
 def test_the_device_of_the_predictions_is_told_though_nothing_was_measured_on_it(
     store: Store, put: Put, predict: Predict
 ) -> None:

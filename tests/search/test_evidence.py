@@ -131,6 +131,17 @@ def test_a_table_gives_a_latency_to_a_training_that_is_here_and_counts_it_once(
     assert records[here[1].network] == here[1]
 
 
+def test_of_equal_rows_of_a_table_one_is_the_training_that_is_here(
+    tmp_path: Path, small: Space, tell: Tell, first: First
+) -> None:
+    mine = tell(first[0], study=STUDY, val_acc=94.0999985)
+    keep(tmp_path, mine)
+    rows = f"{small.code(first[0])},94.1\n" * 3
+    found = evidence(tmp_path, small, table(tmp_path, "network,val_acc\n" + rows))
+    assert [r.val_acc for r in found.records] == [mine.val_acc, 94.1, 94.1]
+    assert len(history.from_records(small, found.records)) == 3
+
+
 @pytest.mark.parametrize("row", ["94.0,0", "94.2,0", "94.10,1"])
 def test_a_row_of_another_score_or_seed_is_another_training(
     tmp_path: Path, small: Space, tell: Tell, first: First, row: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ssr_exp.config import Outcome, SearchConfig
+from ssr_exp.config import CostAxis, Outcome, SearchConfig
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.plan import Architecture
@@ -22,6 +23,7 @@ from ssr_exp.runs.score import ACCURACY, VAL_LOSS
 from ssr_exp.runs.store import Store
 from ssr_exp.search import diagnostics, history, rounds, summary
 from ssr_exp.search.belief import Belief
+from ssr_exp.search.costs import UNNAMED
 from ssr_exp.search.history import History
 from ssr_exp.search.proposals import propose
 from ssr_exp.search.resolution import ValSet
@@ -227,6 +229,17 @@ def test_without_a_device_there_are_no_latencies_and_with_one_there_are(
     assert found.latency == "a phone"
     points = cost.encode(small.plan, [small.parse(code) for code in found.lattice.network])
     assert found.lattice.latency_ms == pytest.approx(Phone(small).ms(points).tolist(), abs=1e-6)
+
+
+@pytest.mark.usefixtures("unfitted")
+def test_it_is_said_which_latencies_were_measured(known: History, small: Space) -> None:
+    records = [one.model_copy(update={"latency_ms": 1.0}) for one in known.records[:5]]
+    some = replace(known, records=(*records, *known.records[5:]))
+    conf = SearchConfig()
+    conf.objective.cost = CostAxis.latency_ms
+    found = summarised(Belief.from_history(some, conf))
+    assert found.latency == UNNAMED
+    assert set(found.timed or ()) == {one.network for one in records} < found.latencies.keys()
 
 
 # How far it is to be believed

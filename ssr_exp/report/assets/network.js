@@ -9,7 +9,8 @@ function facts(network) {
   if (own) rows.push(["blocks", own.blocks.join("-")], ["channels", own.widths.join("-")]);
   for (const one of axes()) {
     const value = one.of(network);
-    if (isNumber(value)) rows.push([one.title ? `latency, ${one.title}` : one.name, one.full ? `${one.write(value)} (${percent(value / one.full)})` : one.write(value)]);
+    const written = isNumber(value) && one.write(value, network);
+    if (written) rows.push([one.title ? `latency, ${one.title}` : one.name, one.full ? `${written} (${percent(value / one.full)})` : written]);
   }
   if (network.expected) rows.push(["expected on val", expects(network, "")]);
   for (const [metric, name] of [["score", "val"], ["test_score", "test"]]) {

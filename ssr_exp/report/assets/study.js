@@ -35,10 +35,12 @@ function latticeOf(one) {
   if (!one.predictions || one.predictions.outcome.key !== one.score.key) return [];
   const sample = one.predictions.lattice;
   const at = one.settings.indexOf(one.predictions.latency);
+  const timed = one.predictions.timed && new Set(one.predictions.timed); // none: of an earlier version, which does not say it
   return sample.network.map((code, i) => ({
     key: "p:" + code, code, kind: "predicted", model: one.model,
     params: sample.params[i], macs: sample.macs[i], gemms: sample.gemms[i],
     latency: one.settings.map((_, s) => (s === at && sample.latency_ms ? sample.latency_ms[i] : null)),
+    latency_predicted: one.settings.map((_, s) => s === at && timed !== null && !timed.has(code)),
     expected: [sample.low[i], sample.mean[i], sample.high[i]],
     lost: sample.drop && sample.drop_sigma ? { drop: sample.drop[i], sigma: sample.drop_sigma[i] } : null,
   }));
@@ -57,11 +59,14 @@ function axesOf() {
     const full = study().networks.find((n) => n.kind === "baseline" && isNumber(n.latency[s]));
     return {
       id: `latency${s}`, name: `ms, ${shortSetting(setting)}`, title: setting, full: full ? full.latency[s] : null,
-      of: (network) => network.latency[s], write: (value) => `${Number(value.toPrecision(4))} ms`,
+      of: (network) => network.latency[s], write: (value, network) => `${guessed(network, s)}${Number(value.toPrecision(4))} ms`,
     };
   });
   return [...exact, ...timed];
 }
+
+// Stands before a latency that was not measured, as on the terminal.
+const guessed = (network, s) => (network?.latency_predicted[s] ? "~" : "");
 
 // What a setting is called beside the others of its study; the whole name is said where there is room.
 function shortSetting(setting) {

@@ -7,7 +7,7 @@ function columns() {
   const write = (value) => numbered(value, judged());
   const unit = judged().unit;
   const timed = study().settings.map((setting, s) => ({
-    id: `latency${s}`, name: `ms, ${shortSetting(setting)}`, title: setting, of: (n) => n.latency[s], write: (v) => `${Number(v.toPrecision(4))}`,
+    id: `latency${s}`, name: `ms, ${shortSetting(setting)}`, title: `${setting} (~: predicted, not measured)`, of: (n) => n.latency[s], write: (v, n) => `${guessed(n, s)}${Number(v.toPrecision(4))}`,
   }));
   const drop = (n) => { const base = baseline("score", isFinalist(n)); return base && n.score ? dropOf(n.score[0], base.mean) : null; };
   return [

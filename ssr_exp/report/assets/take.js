@@ -139,7 +139,7 @@ function found(title, network, score) {
   if (!network) return element("div");
   const one = axis();
   const value = one.of(network);
-  const costs = isNumber(value) ? `${one.name}: ${one.write(value)}${one.full ? `, ${percent(value / one.full)} of the baseline's` : ""}` : `${one.name}: not known`;
+  const costs = isNumber(value) ? `${one.name}: ${one.write(value, network)}${one.full ? `, ${percent(value / one.full)} of the baseline's` : ""}` : `${one.name}: not known`;
   const words = study().train.replace(/(network=|enqueue\(')CODE/, (_, before) => before + network.code);
   return element("div", { class: "found" }, element("h3", { text: title }), element("div", { class: "code", text: network.code }),
     element("div", { text: costs }),

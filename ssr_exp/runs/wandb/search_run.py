@@ -146,7 +146,7 @@ class SearchRun:
         try:
             run.finish()
         except Exception as error:
-            training_run.tell_unsent(run, error)
+            training_run.tell_unsent(run, error, is_search=True)
             return
         if not run.offline:
             shutil.rmtree(staged, ignore_errors=True)

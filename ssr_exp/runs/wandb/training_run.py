@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -138,7 +139,7 @@ def _online(conf: LoggerConf, wanted: dict[str, Any]) -> wandb.Run | None:
         log.warning(
             "W&B cannot be reached (%s): logging offline; later: wandb sync %s",
             sentence(error),
-            Path(wanted["dir"]) / "wandb" / "offline-run-*",
+            _offline_runs(Path(wanted["dir"]), is_search=wanted["job_type"] == SEARCH),
         )
         wandb.teardown()
         return None
@@ -173,16 +174,28 @@ def finish(run: wandb.Run | None, record: Record) -> None:
         close(always=True)
 
 
-def tell_unsent(run: wandb.Run, error: Exception) -> None:
+def tell_unsent(run: wandb.Run, error: Exception, *, is_search: bool = False) -> None:
     """Say how what W&B did not take of a run is sent later; for a while runs start offline."""
     global _failed_at
     _failed_at = time.monotonic()
     told = (
         "W&B did not finish (%s), and runs that begin here in the next %g minutes stay offline "
-        "(%s/offline-run-*); later: wandb sync --no-skip-online %s"
+        "(%s); later: wandb sync --no-skip-online %s"
     )
-    place = Path(run.sync_dir)
-    log.warning(told, sentence(error), RETRY_AFTER_S / 60, place.parent, place)
+    place = Path(run.sync_dir)  # in wandb/ of the run's folder
+    offline = _offline_runs(place.parent.parent, is_search=is_search)
+    minutes, kept = RETRY_AFTER_S / 60, shlex.quote(str(place))
+    log.warning(told, sentence(error), minutes, offline, kept)
+
+
+def _offline_runs(folder: Path, *, is_search: bool) -> str:
+    """Write, for a shell, where runs lie that begin offline: the study's trainings, or a search's.
+
+    `folder` is that of a run: `<study>/<network>/seed<seed>`, or of the search.
+    """
+    if is_search:
+        return f"{shlex.quote(str(folder))}/wandb/offline-run-*"
+    return f"{shlex.quote(str(folder.parent.parent))}/*/seed*/wandb/offline-run-*"
 
 
 def axes(record: Record) -> dict[str, float]:

@@ -201,8 +201,8 @@ class FakeRun(client.Run):
     """Remembers what it was told."""
 
     summary: dict[str, Any]  # type: ignore[assignment]
-    dir = "there/files"
-    sync_dir = "there"
+    sync_dir = "my runs/study/d1_w4/seed0/wandb/run-1"
+    dir = f"{sync_dir}/files"
 
     def __init__(self) -> None:
         self.summary = {}
@@ -222,7 +222,10 @@ def test_an_error_of_wandb_while_it_finishes_is_a_warning(
     training_run.finish(Broken(), make_record())
     assert "the server went away" in caplog.text
     assert "runs that begin here in the next 10 minutes stay offline" in caplog.text
-    assert "later: wandb sync --no-skip-online there\n" in caplog.text
+    assert f"later: wandb sync --no-skip-online '{FakeRun.sync_dir}'\n" in caplog.text
+    assert "stay offline ('my runs/study'/*/seed*/wandb/offline-run-*)" in caplog.text
+    training_run.tell_unsent(FakeRun(), RuntimeError("gone"), is_search=True)
+    assert "stay offline ('my runs/study/d1_w4/seed0'/wandb/offline-run-*)" in caplog.text
 
 
 @pytest.mark.slow
@@ -294,7 +297,7 @@ def test_a_server_that_does_not_answer_delays_once_and_stops_nothing(
     spent = []
     for name in ("one", "two"):
         begun = time.monotonic()
-        run = start(tmp_path / name, WandbMode.online, timeout_s=2)
+        run = start(tmp_path / "study" / name / "seed0", WandbMode.online, timeout_s=2)
         spent.append(time.monotonic() - begun)
         run.log({"val/acc": 12.5})
         training_run.finish(run, make_record())
@@ -303,9 +306,9 @@ def test_a_server_that_does_not_answer_delays_once_and_stops_nothing(
     (said,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert "W&B" in said and "offline" in said
     (pattern,) = re.findall(r"wandb sync (\S+)$", said)
-    assert list(Path("/").glob(pattern.lstrip("/")))
+    assert len(list(Path("/").glob(pattern.lstrip("/")))) == 2
     for name in ("one", "two"):
-        assert b"val/acc" in stored(tmp_path / name)
+        assert b"val/acc" in stored(tmp_path / "study" / name)
 
 
 def test_without_an_account_online_falls_back_to_offline(
