@@ -403,17 +403,51 @@ def test_a_full_disk_is_the_stores_unless_the_error_names_a_place_on_another(
     assert one is not None and one.status is Status.failed
 
 
-@pytest.mark.parametrize(("code", "is_theirs"), [(0, True), (None, True), (-1, False), (1, False)])
-def test_code_that_ends_the_process_is_a_failure_and_a_launchers_exit_is_not(
-    conf: Compose, monkeypatch: pytest.MonkeyPatch, code: int | None, is_theirs: bool
+@pytest.mark.parametrize("code", [0, None, -1, 1, "no labels in data: run prepare.py first"])
+def test_code_that_ends_the_process_is_a_failure(
+    conf: Compose, monkeypatch: pytest.MonkeyPatch, code: int | str | None
 ) -> None:
-    """Slurm's handler of a time limit puts its job into the queue again, and exits with -1."""
     asked = conf()
     monkeypatch.setattr(run.fit, "train", raising(SystemExit(code)))
-    with pytest.raises(RunFailed if is_theirs else SystemExit):
+    with pytest.raises(RunFailed):
         run.train(asked)
     one = stored(asked)
-    assert (one is not None and one.status is Status.failed) is is_theirs
+    assert one is not None and one.status is Status.failed
+
+
+class Handlers:
+    """Exit as handlers of Slurm's and Ray's jobs do: the one of a time limit, after queueing."""
+
+    def of_time_limit(self, *_: Any) -> None:
+        self._exit(-1)
+
+    def of_end(self, *_: Any) -> None:
+        self._exit(1)
+
+    @staticmethod
+    def _exit(code: int) -> NoReturn:
+        raise SystemExit(code)
+
+
+@pytest.mark.parametrize("handler", [Handlers().of_time_limit, Handlers().of_end])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_an_exit_of_a_launchers_handler_is_no_failure(
+    conf: Compose, monkeypatch: pytest.MonkeyPatch, handler: Any, number: signal.Signals
+) -> None:
+    asked = conf()
+
+    def interrupted(*_: Any) -> NoReturn:
+        signal.raise_signal(number)
+        raise AssertionError("the signal came")
+
+    monkeypatch.setattr(Classification, "training_step", interrupted)
+    before = signal.signal(number, handler)
+    try:
+        with pytest.raises(SystemExit):
+            run.train(asked)
+    finally:
+        signal.signal(number, before)
+    assert stored(asked) is None
 
 
 def test_a_damaged_record_is_trained_again(trained: Config) -> None:
