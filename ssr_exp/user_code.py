@@ -154,7 +154,7 @@ def call(target: str, arguments: Mapping[str, Any], key: str, offered: Mapping[s
 
 
 def check_exit(error: BaseException) -> None:
-    """Raise again what ends the process where a handler of a signal, a launcher's or ours, did that.
+    """Raise again what ends the process where a handler of a signal, anyone's, did that.
 
     What Lightning makes of Ctrl-C and of SIGTERM is of that kind. An exit of other code is not,
     whatever its number: `sys.exit("no labels")` is 1, as is that of Ray's handler.

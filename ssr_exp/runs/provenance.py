@@ -130,7 +130,7 @@ def git_commit() -> str | None:
         return None
 
 
-def is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Recognise a lack of memory, of the device or of the host."""
     import torch
 

@@ -91,17 +91,18 @@ def _test(job: Job, store: Store, where: Path, done: Record) -> Record:
     on val the first time stays.
     """
     with trainers.quiet():
-        if job.conf.task.name is TaskKind.loop:
-            try:
+        try:
+            if job.conf.task.name is TaskKind.loop:
                 told = loop_study.train(job, where)
-            except SsrError:
-                raise
-            except Exception as error:  # of anyone's code
-                raise RunFailed(f"{job.title} was not tested: {explain(error)}") from error
-            fields = {"test_score": told["test_score"]}
-            fields |= {"metrics": {**done.metrics, **told["metrics"]}}
-        else:
-            fields = fit.test(job, where, {"metrics": done.metrics})
+                fields = {"test_score": told["test_score"]}
+                fields |= {"metrics": {**done.metrics, **told["metrics"]}}
+            else:
+                fields = fit.test(job, where, {"metrics": done.metrics})
+        except SsrError:
+            raise
+        except (Exception, SystemExit) as error:  # of anyone's code
+            user_code.check_exit(error)
+            raise RunFailed(f"{job.title} was not tested: {explain(error)}") from error
     if job.conf.origin == FINALIST:
         fields |= {"origin": FINALIST}
     ended_here.add(where)
@@ -135,8 +136,7 @@ def _train(job: Job, store: Store, where: Path) -> Record:
         outcome = {"status": Status.diverged, "error": str(error)}
     except SystemExit as error:
         user_code.check_exit(error)
-        why = "code that it calls ended the process (SystemExit): let it return, or raise an error"
-        outcome = {"status": Status.failed, "error": why}
+        outcome = {"status": Status.failed, "error": explain(error)}
     except Exception as error:
         signals.check()  # of processes that read images, and were told to stop, too
         if isinstance(error, OSError) and _is_full(where, error):  # the run is in order
@@ -257,8 +257,10 @@ def _start_wandb(job: Job, blank: Record, where: Path, *, goes_on: bool) -> Any:
     )
 
 
-def explain(error: Exception) -> str:
+def explain(error: Exception | SystemExit) -> str:
     """Put an error of a training into one sentence."""
+    if isinstance(error, SystemExit):
+        return "code that it calls ended the process (SystemExit): let it return, or raise an error"
     text, kind = str(error).strip().partition("\n")[0], type(error).__name__
     if provenance.is_out_of_memory(error):
         return f"out of memory: {text or kind}; try a smaller recipe.batch_size."

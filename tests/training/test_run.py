@@ -202,6 +202,17 @@ def test_the_test_set_is_not_touched_unless_asked_for(
         run.train(conf("seed=1", "trainer.test=true"))
 
 
+@pytest.mark.parametrize("error", [SystemExit(0), ValueError("no test data")])
+def test_a_finished_run_whose_test_fails_says_so_and_stays(
+    conf: Compose, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    one = run.train(conf(*SMALLER))
+    monkeypatch.setattr(TensorDataModule, "test_dataloader", raising(error))
+    with pytest.raises(RunFailed, match="was not tested: "):
+        run.train(asked := conf(*SMALLER, "trainer.test=true"))
+    assert stored(asked) == one
+
+
 def test_a_finished_run_that_is_tested_as_a_finalist_is_one(conf: Compose) -> None:
     one = run.train(conf(*SMALLER, "origin=round1"))
     words = (*SMALLER, "trainer.test=true")
