@@ -14,7 +14,7 @@ from typing import Any
 from ssr_exp import files, signals, user_code
 from ssr_exp.config import Config, TaskKind
 from ssr_exp.datasets import workers
-from ssr_exp.errors import SsrError, unlocated
+from ssr_exp.errors import SsrError, cause, unlocated
 from ssr_exp.rescaling import cost, saved, seeds
 from ssr_exp.runs import provenance, studies
 from ssr_exp.runs.record import FINALIST, Fractions, Record, Status
@@ -134,10 +134,8 @@ def _train(job: Job, store: Store, where: Path) -> Record:
         outcome: dict[str, Any] = {"status": Status.finished, **fields}
     except Diverged as error:
         outcome = {"status": Status.diverged, "error": str(error)}
-    except SystemExit as error:
+    except (Exception, SystemExit) as error:
         user_code.check_exit(error)
-        outcome = {"status": Status.failed, "error": explain(error)}
-    except Exception as error:
         signals.check()  # of processes that read images, and were told to stop, too
         if isinstance(error, OSError) and _is_full(where, error):  # the run is in order
             raise files.cannot_write(where, error, store.option) from error
@@ -260,7 +258,8 @@ def _start_wandb(job: Job, blank: Record, where: Path, *, goes_on: bool) -> Any:
 def explain(error: Exception | SystemExit) -> str:
     """Put an error of a training into one sentence."""
     if isinstance(error, SystemExit):
-        return "code that it calls ended the process (SystemExit): let it return, or raise an error"
+        why = f"code that it calls ended the process ({cause(error)})"
+        return f"{why}: let it return, or raise an error"
     text, kind = str(error).strip().partition("\n")[0], type(error).__name__
     if provenance.is_out_of_memory(error):
         return f"out of memory: {text or kind}; try a smaller recipe.batch_size."

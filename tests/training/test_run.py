@@ -424,6 +424,8 @@ def test_code_that_ends_the_process_is_a_failure(
         run.train(asked)
     one = stored(asked)
     assert one is not None and one.status is Status.failed
+    assert f"code that it calls ended the process (SystemExit: {code}): let it" in str(one.error)
+    assert f"SystemExit: {code}" in (folder(asked) / "traceback.txt").read_text()
 
 
 class Handlers:
