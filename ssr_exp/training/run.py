@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import shutil
 import time
 import traceback
 from contextlib import nullcontext
@@ -26,6 +28,8 @@ from ssr_exp.training import answer_folder, devices, fit, loop_study, opened_stu
 from ssr_exp.training.opened_study import Job, OpenedStudy
 
 log = logging.getLogger(__name__)
+
+LITTLE_BYTES = 16 * 2**20  # free on a disk that counts as full
 
 ended_here: set[Path] = set()  # folders of the runs that this process trained, however they ended
 
@@ -152,11 +156,13 @@ def _train(job: Job, store: Store, where: Path) -> Record:
 
 
 def _is_full(where: Path, error: OSError) -> bool:
-    """Say whether the disk of a run's folder is full, unless the error names a place on another."""
-    path = files.path_of(error)
-    if path is None or error.errno not in files.FULL:
-        return error.errno in files.FULL
-    return files.disk_of(path) == files.disk_of(where)
+    """Say whether the disk of a run's folder is full, and not the one that a user's code fills."""
+    if error.errno not in files.FULL:
+        return False
+    if (path := files.path_of(error)) is not None:
+        return files.disk_of(path) == files.disk_of(where)
+    # A write names no file; and of a quota nobody knows what is left.
+    return error.errno != errno.ENOSPC or shutil.disk_usage(where).free < LITTLE_BYTES
 
 
 def _written(job: Job, store: Store, where: Path, record: Record) -> Record:

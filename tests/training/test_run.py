@@ -10,6 +10,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
@@ -392,15 +393,23 @@ def test_a_record_that_cannot_be_written_ends_in_a_sentence(
 
 
 @pytest.mark.parametrize(
-    ("place", "stops"), [(None, True), ("x", True), ("../x", True), ("/other/x", False)]
+    ("place", "free", "stops"),
+    [
+        (None, 0, True),
+        (None, 2**30, False),
+        ("x", 0, True),
+        ("../x", 0, True),
+        ("/other/x", 0, False),
+    ],
 )
-def test_a_full_disk_is_the_stores_unless_the_error_names_a_place_on_another(
-    conf: Compose, monkeypatch: pytest.MonkeyPatch, place: str | None, stops: bool
+def test_a_full_disk_is_the_stores_unless_it_is_another_one(
+    conf: Compose, monkeypatch: pytest.MonkeyPatch, place: str | None, free: int, stops: bool
 ) -> None:
     asked = conf()
     named = None if place is None else str(Path(asked.paths.runs) / place)
     other = Path("/other")
     monkeypatch.setattr(files, "disk_of", lambda path: int(path.is_relative_to(other)))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), named)
     monkeypatch.setattr(run.fit, "train", raising(full))
     if stops:
@@ -408,7 +417,8 @@ def test_a_full_disk_is_the_stores_unless_the_error_names_a_place_on_another(
             run.train(asked)
         assert stored(asked) is None
         return
-    with pytest.raises(RunFailed, match=re.escape(f"No space left on device: '{named}'")):
+    said = f"No space left on device: '{named}'" if named else "No space left on device"
+    with pytest.raises(RunFailed, match=re.escape(said)):
         run.train(asked)
     one = stored(asked)
     assert one is not None and one.status is Status.failed
