@@ -225,7 +225,8 @@ def _measured(state: Mapping[str, Any]) -> Fields:
 def _of_loaders(trainer: Trainer) -> list[torch.Generator]:
     """List the generators that loaders of the user's own draw from in training, and their samplers.
 
-    None of loaders that are made anew for each epoch, and draw as they were made.
+    None of loaders that are made anew after some epochs: after how many of them a training was
+    killed, Lightning does not keep.
     """
     combined = trainer.fit_loop._combined_loader
     if combined is None or trainer.reload_dataloaders_every_n_epochs:  # type: ignore[attr-defined]
