@@ -327,7 +327,8 @@ class DatasetConf:
     crop_share: ShareLeft = 1.0  # with fit=crop: of each side of that centre, such as 224 of 256
     # image_folder: read files for each batch, and keep no pixels; auto: if memory holds too few
     stream: Annotated[Any, STREAM] = "auto"
-    memory: Share = 1 / 3  # of what is free that decoded images may take before they are streamed
+    # image_folder: of what is free that decoded images may take before they are streamed
+    memory: Share = 1 / 3
     skip_corrupt: CountOrZero = 0  # image_folder: so many files that are no images are left out
     val_fraction: float = 0.1  # of the training images, where there is no val folder
     split_seed: RandomSeed = 0
@@ -338,7 +339,8 @@ class DatasetConf:
     vertical_flip: bool = False
     crop_scale: list[float] | None = None  # resized crops: their share of the area, least and most
     crop_ratio: list[float] = field(default_factory=lambda: [3 / 4, 4 / 3])  # width over height
-    crop_from: CropFrom = CropFrom.resized  # what resized crops are of; file: images are streamed
+    # image_folder: what resized crops are of; file: images are streamed
+    crop_from: CropFrom = CropFrom.resized
     rotation: Degrees = 0.0  # at most, either way
     color_jitter: list[float] = field(default_factory=list)  # brightness, contrast, saturation, hue
     auto_augment: AutoAugment = AutoAugment.none

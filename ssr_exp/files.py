@@ -229,8 +229,13 @@ def write(path: Path, content: bytes | memoryview) -> None:
     written_by = f"{_host()}.{os.getpid()}-{secrets.token_hex(4)}"
     temporary = path.with_name(f".{path.name}.{written_by}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path, temporary):
-        temporary.write_bytes(content)
+    try:
+        with replacing(path, temporary):
+            temporary.write_bytes(content)
+    except OSError as error:
+        if error.filename is None:  # of a write, which names no file
+            error.filename = str(path)
+        raise
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -210,6 +211,14 @@ def _send_again(show: Callable[[Any], Any]) -> Callable[[Any], Any]:
             show(lost)
 
     return hook
+
+
+def is_of_handler(error: BaseException) -> bool:
+    """Say whether a handler of a signal raised an error, as those of Slurm's and Ray's jobs do."""
+    handlers = (signal.getsignal(number) for number in signal.valid_signals())
+    code = [getattr(handler, "__code__", None) for handler in handlers]
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(frame.f_code is one for frame in frames for one in code)
 
 
 def check() -> None:

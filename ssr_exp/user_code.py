@@ -154,14 +154,15 @@ def call(target: str, arguments: Mapping[str, Any], key: str, offered: Mapping[s
 
 
 def check_exit(error: BaseException) -> None:
-    """Raise again what ends the process where a launcher's handler of a signal, or ours, did that.
+    """Raise again what ends the process where a handler of a signal, anyone's, did that.
 
-    Slurm's and Ray's exit with -1 and 1, Lightning's with an exit of its own; a parser of arguments
-    exits with 2, and a script that is done with 0.
+    What Lightning makes of Ctrl-C and of SIGTERM is of that kind. An exit of other code is not,
+    whatever its number: `sys.exit("no labels")` is 1, as is that of Ray's handler.
     """
     if isinstance(error, SystemExit):
         signals.check()
-        if type(error) is not SystemExit or error.code in (-1, 1):
+        is_of_ctrl_c = isinstance(error.__context__, KeyboardInterrupt)
+        if type(error) is not SystemExit or is_of_ctrl_c or signals.is_of_handler(error):
             raise error
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import random
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -67,6 +68,18 @@ def test_no_flipped_bit_changes_what_is_read(make_record: MakeRecord) -> None:
         except Unreadable:
             noticed += 1
     assert noticed > 6 * len(whole)
+
+
+def test_a_write_that_a_full_disk_ends_names_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> NoReturn:
+        raise OSError(errno.ENOSPC, "full")  # as of a write, a flush or a close
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="full") as caught:
+        files.write(tmp_path / "x.json", b"{}")
+    assert files.path_of(caught.value) == tmp_path / "x.json"
 
 
 def test_an_edited_file_is_refused_with_what_to_do_and_read_once_that_is_done(

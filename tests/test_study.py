@@ -1000,6 +1000,18 @@ def test_numbers_of_other_libraries_are_read(begin: Begin) -> None:
     assert (record.score, record.epochs, record.metrics) == (0.5, 3, {"loss": 2.0})
 
 
+def test_what_is_no_number_beside_a_score_is_left_out_and_named(
+    begin: Begin, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As of torchmetrics' mAP, whose classes are a tensor of several."""
+    study = begin()
+    told = {"score": 0.5, "loss": 2.0, "classes": torch.arange(3), "names": ["a"], "best": True}
+    study.add(plan_code(study), told)
+    assert study.records()[0].metrics == {"loss": 2.0}
+    (said,) = [record.getMessage() for record in caplog.records if "no number" in record.msg]
+    assert said.endswith("no number: classes (a Tensor), names (a list), best (a bool)")
+
+
 def test_a_network_that_was_told_meanwhile_is_not_asked_again(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,11 +23,12 @@ from omegaconf import OmegaConf
 from ssr_exp import files, messages
 from ssr_exp.app.command_line import overrides, quoting, typed_values
 from ssr_exp.config import Config
+from ssr_exp.datasets import sources
 from ssr_exp.errors import SsrError, one_line
 from ssr_exp.runs import removal, studies, study_names
 from ssr_exp.runs.store import Store
 from ssr_exp.runs.study_names import Asked, Command
-from ssr_exp.training import loop_settings, run
+from ssr_exp.training import fingerprint, loop_settings, run
 from ssr_exp.training.opened_study import OpenedStudy
 from ssr_exp.training.sweep import Member
 
@@ -177,6 +178,7 @@ def read(
     if is_loop:  # what its networks are, it says itself
         mine = [word for word in mine if not is_decided(typed_values.key(word))]
     kept = [word for word in mine if not _is_replaced(typed_values.key(word), typed)]
+    kept = _without_unread(root, study, kept)
     if typed_values.value(typed, "trust") != "True":
         _check_trust(study_names.title(root, study), kept)
     if kept:
@@ -278,6 +280,30 @@ def _kept(
 
 def _sweeps(override: Override) -> bool:
     return bool(override.is_sweep_override())
+
+
+def _without_unread(root: Path, study: str, words: Sequence[str]) -> list[str]:
+    """Leave out what its data set did not read when a study was begun, and is refused today.
+
+    Raises:
+        SsrError: if it is a part of what makes the study, which cannot be met any more.
+    """
+    theirs = files.read_or_empty(root / study / studies.FILE).get("dataset")
+    if not isinstance(theirs, dict) or "target" in theirs:
+        return list(words)
+    dataset, kept = str(theirs.get("name")), []
+    for word in words:
+        group, _, key = typed_values.key(word).partition(".")
+        is_unread = group == "dataset" and not sources.is_read(key, dataset)
+        if is_unread and key in theirs:
+            raise SsrError(
+                f"{study_names.title(root, study)} was begun with {one_line(word)}, which "
+                f"dataset={dataset} does not read and is refused today, so it cannot go on: begin "
+                "it anew by the command that began it, without this word."
+            )
+        if not (is_unread and key in fingerprint.NOT_COMPARED):
+            kept.append(word)
+    return kept
 
 
 def _is_replaced(key: str, typed: Mapping[str, Override]) -> bool:

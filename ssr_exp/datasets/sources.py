@@ -156,9 +156,14 @@ def unread(conf: DatasetConf) -> list[str]:
     usual = DatasetConf()
     return [
         key
-        for key, names in _READ_BY.items()
-        if conf.name not in names and getattr(conf, key) != getattr(usual, key)
+        for key in _READ_BY
+        if not is_read(key, conf.name) and getattr(conf, key) != getattr(usual, key)
     ]
+
+
+def is_read(key: str, name: str) -> bool:
+    """Say whether a data set of ours reads a key."""
+    return name in _READ_BY.get(key, (name,))
 
 
 def _typed(value: Any) -> str:

@@ -213,7 +213,8 @@ def content(data: LightningDataModule, version: str | None) -> Content:
     """
     try:
         loaders = {"train": data.train_dataloader(), "val": data.val_dataloader()}
-    except Exception as error:  # of anyone's code
+    except (Exception, SystemExit) as error:  # of anyone's code
+        user_code.check_exit(error)
         raise SsrError(f"{type(data).__name__} gives no data: {cause(error)}.") from error
     told, sizes = _told(data, loaders, version)
     if any(_picked(one, part) is not None for part in loaders for one in _flat(loaders[part])):
@@ -232,7 +233,7 @@ def _told(
     sizes = {part: _size(loader, part, looks=looks) for part, loader in loaders.items()}
     known = {part: size for part, size in sizes.items() if size is not None}
     if (own := getattr(data, "fingerprint", None)) is not None:
-        said = f"fingerprint {own() if callable(own) else own}"
+        said = f"fingerprint {_called(own, data) if callable(own) else own}"
     elif version is not None:
         said = f"version {version}"
     else:
@@ -246,6 +247,14 @@ def _told(
     return hashlib.sha256(f"{known} {said}".encode()).hexdigest(), known
 
 
+def _called(fingerprint: Callable[[], Any], data: LightningDataModule) -> Any:
+    try:
+        return fingerprint()
+    except (Exception, SystemExit) as error:  # of anyone's code
+        user_code.check_exit(error)
+        raise SsrError(f"{type(data).__name__}.fingerprint() fails: {cause(error)}.") from error
+
+
 def ready(conf: DatasetConf) -> LightningDataModule:
     """Make a DataModule and set it up as for a training.
 
@@ -256,7 +265,8 @@ def ready(conf: DatasetConf) -> LightningDataModule:
     try:
         data.prepare_data()
         data.setup("fit")
-    except Exception as error:  # of anyone's code
+    except (Exception, SystemExit) as error:  # of anyone's code
+        user_code.check_exit(error)
         raise SsrError(f"{conf.target} cannot be set up: {cause(error)}.") from error
     return data
 
@@ -309,7 +319,8 @@ def _picked(loader: Any, part: str) -> list[int] | None:
         most: int = len(dataset)
         drawn = (one for each in sampler for one in (each if isinstance(each, list) else [each]))
         indices = sorted(map(int, islice(drawn, most + 1)))
-    except Exception:  # of anyone's code: it says so itself where it is used
+    except (Exception, SystemExit) as error:  # of anyone's code: it says so where it is used
+        user_code.check_exit(error)
         return None
     return None if len(indices) > most else indices
 
@@ -362,7 +373,8 @@ def _samples(loader: Any, picked: Sequence[int] | None) -> Iterator[Any]:
         else:
             where = np.linspace(0, count - 1, min(count, SAMPLES)).astype(int).tolist()
             samples = [dataset[at if picked is None else picked[at]] for at in where]
-    except Exception as error:  # of anyone's code
+    except (Exception, SystemExit) as error:  # of anyone's code
+        user_code.check_exit(error)
         raise SsrError(f"a val sample cannot be read: {cause(error)}.") from error
     yield from samples
 

@@ -33,6 +33,8 @@ def device(accelerator: str, count: int = 1) -> str:
     several = f"{count} x " if count > 1 else ""
     if is_on_gpu(accelerator):
         return f"{several}{torch.cuda.get_device_name()}"
+    if accelerator == "mps" or (accelerator == "auto" and torch.backends.mps.is_available()):
+        return f"{processor()} GPU (mps)"
     return f"{several}{cpu(max(1, torch.get_num_threads() // count))}"
 
 
@@ -46,6 +48,11 @@ def is_on_gpu(accelerator: str) -> bool:
 
     wants_gpu = accelerator in ("gpu", "cuda")
     if wants_gpu and not torch.cuda.is_available():
+        if torch.backends.mps.is_available():
+            raise SsrError(
+                f"trainer.accelerator={accelerator} is a CUDA GPU, and PyTorch sees Apple's: type "
+                "trainer=auto."
+            )
         raise SsrError("trainer.accelerator=gpu, but PyTorch sees no GPU: type trainer=cpu.")
     return wants_gpu or (accelerator == "auto" and torch.cuda.is_available())
 
@@ -130,7 +137,7 @@ def git_commit() -> str | None:
         return None
 
 
-def is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Recognise a lack of memory, of the device or of the host."""
     import torch
 

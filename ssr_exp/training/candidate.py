@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from ssr_exp import user_code
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.cost import Cost
 from ssr_exp.runs.score import Score
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -98,14 +101,28 @@ class Told:
         metrics = {str(k): v for k, v in dict(given.pop("metrics", None) or {}).items()}
         epochs = _count(given.pop("epochs", 0))
         score, test = (_number(given.pop(name, None), name) for name in ("score", "test"))
-        metrics |= given
-        finite = {k: n for k, v in metrics.items() if (n := _number(v, k)) is not None}
+        finite = _numbers(metrics | given)
         wrong = [v for v in (score, test) if v is not None and not math.isfinite(v)]
         if wrong:
             return cls(None, None, {}, epochs, f"the {how.word} is {wrong[0]}")
         for number in (score, test):
             _check_bounds(number, how)
         return cls(score, test, {k: v for k, v in finite.items() if math.isfinite(v)}, epochs)
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Keep the numbers of what was told beside the score, such as not the `classes` of a mAP."""
+    numbers: dict[str, float] = {}
+    odd: list[str] = []
+    for name, value in metrics.items():
+        try:
+            if (number := _number(value, name)) is not None:
+                numbers[name] = number
+        except SsrError:
+            odd.append(f"{name} ({user_code.article(value)})")
+    if odd:
+        log.warning("not recorded of what was told, as it is no number: %s", ", ".join(odd))
+    return numbers
 
 
 def _number(value: Any, name: str) -> float | None:
@@ -117,7 +134,7 @@ def _number(value: Any, name: str) -> float | None:
         if isinstance(value, bool | str | bytes):
             raise TypeError
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):
         raise SsrError(
             f"the {name} that was told is {user_code.article(value)}, and it must be a number."
         ) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import rescale, saved
 from ssr_exp.runs import store, studies, trained
 from ssr_exp.training import published_weights
+from ssr_exp.training.learning import TargetMoments
 
 KINDS = (
     f"a folder with {saved.NETWORK} (such as the best/ of a search), the folder of a finished run, "
@@ -58,6 +60,7 @@ class PretrainedNetwork:
     # how it is built, and what its logits mean; None if only weights are known
     about: saved.Description | None = None
     split: Split | None = None  # of the images that it was trained on, if it is known
+    target_moments: TargetMoments | None = None  # that outputs are standardised by, if known
 
 
 def read(path: str, model: str, seed: nn.Module) -> PretrainedNetwork:
@@ -87,14 +90,15 @@ def _read(where: Path, _changed: int, model: str, seed: nn.Module) -> Pretrained
             rescale.load(network, state_dict(where), source=str(where))
         except SsrError as error:
             raise SsrError(f"{_difference(error)}; a file must hold the seed network's.") from None
-        return _source(network, split=split_beside(where))
+        return _source(network, None, split_beside(where), _moments(_beside(where)))
     if not any((where / name).exists() for name in (saved.NETWORK, store.RECORD_FILE)):
         raise SsrError(
             f"{where} holds neither {saved.NETWORK} nor {store.RECORD_FILE}: name {KINDS}."
         )
     remedy = "name a network of this study's model, or one made by a class"
     source = trained.read(where, remedy, trusted_model=model)
-    return _source(source.network, source.about, _split(source.study))
+    moments = _moments(source.about)
+    return _source(source.network, source.about, _split(source.study), moments)
 
 
 def _split(study: Mapping[str, Any]) -> Split | None:
@@ -112,21 +116,43 @@ def split_beside(path: Path, classes: tuple[str, ...] | None = None) -> Split | 
         path: of the file, such as a run's `last.ckpt`.
         classes: of the images that count, as of other classes are other images; None: any.
     """
-    folder = path.resolve().parent
-    is_run = (folder / store.RECORD_FILE).exists() and not (folder / saved.NETWORK).exists()
-    home = folder.parents[1] if is_run else folder
-    if not (home / saved.NETWORK).exists():
-        return None
-    if classes is not None and saved.read(home).classes != classes:
+    home = _home(path)
+    if home is None or (classes is not None and saved.read(home).classes != classes):
         return None
     return _split(files.read_or_empty(home / studies.FILE))
 
 
+def _home(path: Path) -> Path | None:
+    """Find the folder that describes the network of a file; None where there is none of ours."""
+    folder = path.resolve().parent
+    is_run = (folder / store.RECORD_FILE).exists() and not (folder / saved.NETWORK).exists()
+    home = folder.parents[1] if is_run else folder
+    return home if (home / saved.NETWORK).exists() else None
+
+
+def _beside(path: Path) -> saved.Description | None:
+    """Read what describes the network of a file; None where nothing does, or it is damaged."""
+    home = _home(path)
+    with suppress(SsrError):
+        return None if home is None else saved.read(home)
+    return None
+
+
+def _moments(about: saved.Description | None) -> TargetMoments | None:
+    """Say what outputs are standardised by; None where they are no such numbers."""
+    if about is None or about.target_mean is None or about.target_std is None:
+        return None
+    return about.target_mean, about.target_std
+
+
 def _source(
-    network: nn.Module, about: saved.Description | None = None, split: Split | None = None
+    network: nn.Module,
+    about: saved.Description | None,
+    split: Split | None,
+    moments: TargetMoments | None,
 ) -> PretrainedNetwork:
     network.eval().requires_grad_(False)
-    return PretrainedNetwork(network, digest(network.state_dict()), about, split)
+    return PretrainedNetwork(network, digest(network.state_dict()), about, split, moments)
 
 
 def digest(state: Mapping[str, Tensor]) -> str:

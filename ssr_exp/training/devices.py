@@ -254,7 +254,8 @@ def _raise(place: Path, codes: Sequence[int | None]) -> None:
     if kind == "refused":
         raise SsrError(text)
     if kind == "full":
-        raise OSError(first.said["errno"], text, first.said.get("path"))
+        where = RuntimeError(first.said.get("traceback", ""))
+        raise OSError(first.said["errno"], text, first.said.get("path")) from where
     output = _output(place, first.rank).read_text(encoding="utf-8", errors="replace")
     said = f": {text}" if kind == "failed" else f" {_ending(first, output)}"
     raise RankFailed(f"rank {first.rank} of {len(codes)}{said}") from RuntimeError(

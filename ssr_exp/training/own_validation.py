@@ -14,6 +14,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
+from ssr_exp import user_code
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.runs.score import Score
 from ssr_exp.training import scoring, trainers
@@ -159,7 +160,8 @@ class OwnValidation:
                 trainer.validate(module, data, verbose=False)
             except SsrError:
                 raise
-            except Exception as error:  # of anyone's code
+            except (Exception, SystemExit) as error:  # of anyone's code
+                user_code.check_exit(error)
                 raise SsrError(
                     f"{type(module).__name__} does not validate: {cause(error)}."
                 ) from error

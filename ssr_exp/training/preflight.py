@@ -272,7 +272,8 @@ def _explained(conf: Config, does: str) -> Iterator[None]:
         yield
     except SsrError:
         raise
-    except Exception as error:  # of anyone's code
+    except (Exception, SystemExit) as error:  # of anyone's code
+        user_code.check_exit(error)
         log.debug("the first batches failed", exc_info=True)
         raise SsrError(
             f"{conf.task.target} does not {does}: {_where(error)}{cause(error)}."
@@ -364,7 +365,8 @@ def _classes_and_inputs(conf: Config) -> tuple[int, tuple[int, ...]]:
         classes = _classes(data)
         try:
             batch = next(iter(data.val_dataloader()))
-        except Exception as error:  # of anyone's code
+        except (Exception, SystemExit) as error:  # of anyone's code
+            user_code.check_exit(error)
             raise SsrError(f"{name} gives no val batch: {_where(error)}{cause(error)}.") from error
         _check_length(data)
     is_pair = isinstance(batch, tuple | list) and len(batch) == 2
@@ -391,7 +393,8 @@ def _check_length(data: LightningDataModule) -> None:
             "recipes falls by that: give its IterableDataset a __len__, or type task=module with "
             "a LightningModule of yours."
         ) from None
-    except Exception as error:  # of anyone's code
+    except (Exception, SystemExit) as error:  # of anyone's code
+        user_code.check_exit(error)
         raise SsrError(f"{name} gives no training data: {_where(error)}{cause(error)}.") from error
 
 
@@ -400,7 +403,8 @@ def _classes(data: LightningDataModule) -> int:
     for name in ("num_classes", "n_classes"):
         try:
             value = getattr(data, name, None)
-        except Exception as error:  # of anyone's code
+        except (Exception, SystemExit) as error:  # of anyone's code
+            user_code.check_exit(error)
             said = f"{type(data).__name__}.{name} fails: {_where(error)}{cause(error)}."
             raise SsrError(said) from error
         if isinstance(value, Integral) and int(value) > 0:
@@ -411,7 +415,7 @@ def _classes(data: LightningDataModule) -> int:
     )
 
 
-def _where(error: Exception) -> str:
+def _where(error: BaseException) -> str:
     """Say where someone's code failed: the innermost line that is not a library's."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if user_code.is_own_file(f.filename)]

@@ -7,9 +7,11 @@ such runs are never compared with plain ones.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from torch import Tensor, nn
@@ -23,7 +25,7 @@ from ssr_exp.rescaling.plan import Plan
 from ssr_exp.training import checkpoints, first_weights
 from ssr_exp.training.checkpoints import PretrainedNetwork, Split
 from ssr_exp.training.first_weights import Moments
-from ssr_exp.training.learning import TargetMoments
+from ssr_exp.training.learning import TargetMoments, target_moments
 
 log = logging.getLogger(__name__)
 
@@ -101,18 +103,33 @@ def open(conf: Config, splits: Splits | UserData, seed: nn.Module, plan: Plan) -
         pretrained = replace(
             pretrained,
             teacher=source.network,
-            teacher_moments=_target_moments(source),
-            distill=distill,
+            teacher_moments=source.target_moments,
+            distill=distill | _other_moments(path, source.target_moments, splits),
         )
     return pretrained
 
 
-def _target_moments(source: PretrainedNetwork) -> TargetMoments | None:
-    """Read what a teacher's outputs are standardised by; None where they are no such numbers."""
-    about = source.about
-    if about is None or about.target_mean is None or about.target_std is None:
-        return None
-    return about.target_mean, about.target_std
+def _other_moments(
+    path: str, theirs: TargetMoments | None, splits: Splits | UserData
+) -> dict[str, Any]:
+    """Say what a teacher's numbers are standardised by, where that is not this study's own.
+
+    Where it is not known, this study's own is taken, and that is said.
+    """
+    ours = target_moments(splits.train) if isinstance(splits, Splits) else None
+    if ours is None:
+        return {}
+    if theirs is None:
+        _say_once(
+            f"what the teacher in {path} learnt its numbers with is not known: its outputs are "
+            "taken for standardised by the mean and the deviation of this data set. Name the "
+            "folder of its run, if there is one."
+        )
+        return {}
+    if all(map(math.isclose, chain(*theirs), chain(*ours))):
+        return {}
+    mean, std = map(list, theirs)  # as a study's file has them
+    return {"target_mean": mean, "target_std": std}
 
 
 def teacher_path(conf: Config) -> str | None:

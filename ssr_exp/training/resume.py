@@ -225,7 +225,8 @@ def _measured(state: Mapping[str, Any]) -> Fields:
 def _of_loaders(trainer: Trainer) -> list[torch.Generator]:
     """List the generators that loaders of the user's own draw from in training, and their samplers.
 
-    None of loaders that are made anew for each epoch, and draw as they were made.
+    None of loaders that are made anew after some epochs: after how many of them a training was
+    killed, Lightning does not keep.
     """
     combined = trainer.fit_loop._combined_loader
     if combined is None or trainer.reload_dataloaders_every_n_epochs:  # type: ignore[attr-defined]
@@ -251,6 +252,7 @@ def _generators(trainer: Trainer) -> dict[str, Any]:
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
         "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest],
         "python": [version, list(internal), gauss],
         "loaders": [generator.get_state() for generator in _of_loaders(trainer)],
@@ -261,6 +263,8 @@ def _restore(state: dict[str, Any], trainer: Trainer) -> None:
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([state.cpu() for state in state["cuda"]])
+    if state.get("mps") is not None and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(state["mps"].cpu())
     kind, keys, *rest = state["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
     version, internal, gauss = state["python"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import shutil
 import time
 import traceback
 from contextlib import nullcontext
@@ -14,7 +16,7 @@ from typing import Any
 from ssr_exp import files, signals, user_code
 from ssr_exp.config import Config, TaskKind
 from ssr_exp.datasets import workers
-from ssr_exp.errors import SsrError, unlocated
+from ssr_exp.errors import SsrError, cause, unlocated
 from ssr_exp.rescaling import cost, saved, seeds
 from ssr_exp.runs import provenance, studies
 from ssr_exp.runs.record import FINALIST, Fractions, Record, Status
@@ -26,6 +28,8 @@ from ssr_exp.training import answer_folder, devices, fit, loop_study, opened_stu
 from ssr_exp.training.opened_study import Job, OpenedStudy
 
 log = logging.getLogger(__name__)
+
+LITTLE_BYTES = 16 * 2**20  # free on a disk that counts as full
 
 ended_here: set[Path] = set()  # folders of the runs that this process trained, however they ended
 
@@ -91,17 +95,18 @@ def _test(job: Job, store: Store, where: Path, done: Record) -> Record:
     on val the first time stays.
     """
     with trainers.quiet():
-        if job.conf.task.name is TaskKind.loop:
-            try:
+        try:
+            if job.conf.task.name is TaskKind.loop:
                 told = loop_study.train(job, where)
-            except SsrError:
-                raise
-            except Exception as error:  # of anyone's code
-                raise RunFailed(f"{job.title} was not tested: {explain(error)}") from error
-            fields = {"test_score": told["test_score"]}
-            fields |= {"metrics": {**done.metrics, **told["metrics"]}}
-        else:
-            fields = fit.test(job, where, {"metrics": done.metrics})
+                fields = {"test_score": told["test_score"]}
+                fields |= {"metrics": {**done.metrics, **told["metrics"]}}
+            else:
+                fields = fit.test(job, where, {"metrics": done.metrics})
+        except SsrError:
+            raise
+        except (Exception, SystemExit) as error:  # of anyone's code
+            user_code.check_exit(error)
+            raise RunFailed(f"{job.title} was not tested: {explain(error)}") from error
     if job.conf.origin == FINALIST:
         fields |= {"origin": FINALIST}
     ended_here.add(where)
@@ -133,11 +138,8 @@ def _train(job: Job, store: Store, where: Path) -> Record:
         outcome: dict[str, Any] = {"status": Status.finished, **fields}
     except Diverged as error:
         outcome = {"status": Status.diverged, "error": str(error)}
-    except SystemExit as error:
+    except (Exception, SystemExit) as error:
         user_code.check_exit(error)
-        why = "code that it calls ended the process (SystemExit): let it return, or raise an error"
-        outcome = {"status": Status.failed, "error": why}
-    except Exception as error:
         signals.check()  # of processes that read images, and were told to stop, too
         if isinstance(error, OSError) and _is_full(where, error):  # the run is in order
             raise files.cannot_write(where, error, store.option) from error
@@ -154,11 +156,13 @@ def _train(job: Job, store: Store, where: Path) -> Record:
 
 
 def _is_full(where: Path, error: OSError) -> bool:
-    """Say whether the disk of a run's folder is full, unless the error names a place on another."""
-    path = files.path_of(error)
-    if path is None or error.errno not in files.FULL:
-        return error.errno in files.FULL
-    return files.disk_of(path) == files.disk_of(where)
+    """Say whether the disk of a run's folder is full, and not the one that a user's code fills."""
+    if error.errno not in files.FULL:
+        return False
+    if (path := files.path_of(error)) is not None:
+        return files.disk_of(path) == files.disk_of(where)
+    # A write names no file; and of a quota nobody knows what is left.
+    return error.errno != errno.ENOSPC or shutil.disk_usage(where).free < LITTLE_BYTES
 
 
 def _written(job: Job, store: Store, where: Path, record: Record) -> Record:
@@ -257,8 +261,11 @@ def _start_wandb(job: Job, blank: Record, where: Path, *, goes_on: bool) -> Any:
     )
 
 
-def explain(error: Exception) -> str:
+def explain(error: Exception | SystemExit) -> str:
     """Put an error of a training into one sentence."""
+    if isinstance(error, SystemExit):
+        why = f"code that it calls ended the process ({cause(error)})"
+        return f"{why}: let it return, or raise an error"
     text, kind = str(error).strip().partition("\n")[0], type(error).__name__
     if provenance.is_out_of_memory(error):
         return f"out of memory: {text or kind}; try a smaller recipe.batch_size."

@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 
 from ssr_exp import files, messages
 from ssr_exp.config import Config
-from ssr_exp.errors import SsrError
+from ssr_exp.errors import SsrError, cause
 from ssr_exp.rescaling import codes
 from ssr_exp.runs import provenance
 from ssr_exp.tasks.supervised import Diverged
@@ -121,7 +121,7 @@ def _meet(place: Path, rank: int, world: int, device: torch.device | None) -> No
 
 def _failure(error: BaseException) -> bytes:
     """Write down what this process ends of."""
-    kind, text, path = "failed", f"{type(error).__name__}", None
+    kind, text, path = "failed", cause(error), None
     if isinstance(error, Diverged):
         kind, text = "diverged", str(error)
     elif UNUSED in str(error):
@@ -134,7 +134,7 @@ def _failure(error: BaseException) -> bytes:
         kind, text = "refused", str(error)
     elif isinstance(error, OSError) and error.errno in files.FULL:
         kind, text, path = "full", error.strerror or str(error), files.path_of(error)
-    elif isinstance(error, Exception):
+    elif isinstance(error, Exception | SystemExit):
         text = run.explain(error)
     fields = {"kind": kind, "text": text, "at": time.time(), "traceback": traceback.format_exc()}
     where = None if path is None else os.path.abspath(path)

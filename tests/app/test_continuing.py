@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -174,6 +175,37 @@ def test_a_file_does_not_say_where_runs_lie_nor_that_it_is_trusted(
     ended = again("study=pets")
     assert ended.code == 0, ended.err
     assert not (tmp_path / "elsewhere").exists() and study_names.read(folder).name == "pets"
+
+
+def test_a_word_that_its_data_set_never_read_is_left_out(
+    command: Command, again: Again, store: Store, instant: Instant
+) -> None:
+    assert command(*BEGIN).code == 0
+    folder = store.study_folder(only(store))
+    (asked,) = study_names.read(folder).asked
+    unread = ("dataset.memory=0.2", "dataset.stream=false", "dataset.skip_corrupt=3")
+    words = Asked(command="train", words=(*asked.words, *unread))
+    study_names.note(store, folder.name, {}, words, None)
+    more = again("study=pets")
+    assert more.code == 0 and more.lines("1 network: 1 done before, 0 to train"), more.err
+    assert not more.lines("dataset.memory")
+
+
+def test_a_study_begun_with_a_word_that_nothing_read_is_to_be_begun_anew(
+    command: Command, again: Again, store: Store, instant: Instant
+) -> None:
+    assert command(*BEGIN).code == 0
+    folder = store.study_folder(only(store))
+    (asked,) = study_names.read(folder).asked
+    words = Asked(command="train", words=(*asked.words, "dataset.group=patient"))
+    study_names.note(store, folder.name, {}, words, None)
+    about = json.loads((folder / studies.FILE).read_text())
+    about["dataset"]["group"] = "patient"
+    (folder / studies.FILE).write_text(json.dumps(about))
+    refused = again("study=pets")
+    assert refused.code != 0
+    assert "pets was begun with dataset.group=patient, which dataset=digits does not" in refused.err
+    assert "begin it anew" in refused.err
 
 
 def test_a_study_of_an_earlier_version_asks_for_its_words_once(

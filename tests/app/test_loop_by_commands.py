@@ -252,4 +252,4 @@ def test_a_function_that_ends_the_process_is_a_failed_training_and_no_success(
     ended = search("task.target=shapes.train_one", "finalists.seeds=0")
     assert ended.code == 1, ended.text
     failed = [r for r in study.records() if r.status is Status.failed]
-    assert failed and "ended the process (SystemExit): let it return" in str(failed[0].error)
+    assert failed and "ended the process (SystemExit: 0): let it return" in str(failed[0].error)

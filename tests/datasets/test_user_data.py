@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning as L
 import numpy as np
@@ -242,6 +242,30 @@ def test_a_sample_that_cannot_be_read_is_a_sentence() -> None:
 
     with pytest.raises(SsrError, match="a val sample cannot be read: ValueError: no file"):
         content(Broken([1]))
+
+
+@pytest.mark.parametrize("where", ["train_dataloader", "val_dataloader", "fingerprint"])
+def test_data_that_ends_the_process_is_a_sentence(where: str) -> None:
+    def ends() -> NoReturn:
+        raise SystemExit("run prepare.py first")
+
+    data = Held([1])
+    setattr(data, where, ends)
+    with pytest.raises(SsrError, match=r"Held.* SystemExit: run prepare\.py first"):
+        user_data.content(data, None)
+
+
+@pytest.mark.parametrize("hook", ["prepare_data", "setup"])
+def test_a_hook_that_ends_the_process_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, hook: str
+) -> None:
+    def ends(*_: Any) -> NoReturn:
+        raise SystemExit
+
+    monkeypatch.setattr(Held, hook, ends)
+    conf = DatasetConf(target=f"{__name__}.Held", arguments={"val": [1]})
+    with pytest.raises(SsrError, match=r"Held cannot be set up: SystemExit\."):
+        user_data.ready(conf)
 
 
 def test_a_stream_and_several_loaders_are_looked_at_too() -> None:

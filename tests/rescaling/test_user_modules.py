@@ -104,6 +104,7 @@ def test_a_target_that_leads_nowhere_is_refused(target: str, said: str) -> None:
         ("def Net(:", "cannot be imported: SyntaxError: "),
         ("1 / 0", "cannot be imported: ZeroDivisionError: division by zero."),
         ("import sys\nsys.exit()", "cannot be imported: it ends the process (SystemExit"),
+        ("import sys\nsys.exit(1)", "cannot be imported: it ends the process (SystemExit: 1)"),
         ("def Net():\n    raise SystemExit(0)", "cannot be called: SystemExit: 0."),
         ("from torch import nn\nNet = nn.ReLU()", "is a ReLU, where a class or a function"),
         ("def Net():\n    raise ValueError('too deep.\\nmore')", "ValueError: too deep."),

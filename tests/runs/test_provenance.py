@@ -44,6 +44,17 @@ def test_a_gpu_that_is_absent_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> 
             provenance.device(accelerator)
 
 
+def test_apples_gpu_is_named_and_is_no_cuda_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(provenance, "processor", lambda: "Apple M2")
+    for accelerator in ("auto", "mps"):
+        assert provenance.device(accelerator) == "Apple M2 GPU (mps)"
+    assert provenance.device("cpu").startswith("Apple M2, ")
+    with pytest.raises(SsrError, match="PyTorch sees Apple's: type trainer=auto"):
+        provenance.device("gpu")
+
+
 def test_auto_takes_the_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "H200")
     for there, accelerator, expected in (

@@ -431,6 +431,7 @@ def test_the_cause_is_who_was_killed_and_else_who_failed_first() -> None:
         (OSError(errno.ENOSPC, "full", "/tmp/x"), OSError, "[Errno 28] full: '/tmp/x'"),
         (RuntimeError("set find_unused_parameters=True"), SsrError, "type trainer.strategy=ddp_"),
         (KeyboardInterrupt(), RankFailed, "rank 1 of 2: KeyboardInterrupt"),
+        (SystemExit("no labels"), RankFailed, "ended the process (SystemExit: no labels)"),
         (None, RankFailed, "rank 1 of 2 ended with exit code 3 (ImportError: torch)"),
     ],
 )
@@ -443,6 +444,19 @@ def test_the_error_of_a_process_is_that_of_its_training(
     with pytest.raises(kind, match=re.escape(said)) as caught:
         devices._raise(tmp_path, [0, 3])
     assert caught.type is kind
+
+
+def test_a_full_disk_of_a_process_keeps_its_traceback(tmp_path: Path) -> None:
+    def fills() -> None:
+        raise OSError(errno.ENOSPC, "full", "/elsewhere/x")
+
+    try:
+        fills()
+    except OSError as error:
+        devices.failure(tmp_path, 0).write_bytes(worker._failure(error))
+    with pytest.raises(OSError, match="full") as caught:
+        devices._raise(tmp_path, [1, None])
+    assert "in fills" in str(caught.value.__cause__)
 
 
 def test_whole_messages_are_passed_on_once(

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NoReturn
 
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from torch import nn
+from torch import Tensor, nn
 
 from ssr_exp import user_code
 from ssr_exp.app import exports
@@ -289,6 +290,11 @@ BAD = {
         code(validate="raise ValueError('of size 3')"),
         (),
         "Lit does not train: in own_",
+    ),
+    "a validation that ends the process": (
+        code(validate="raise SystemExit('no labels')"),
+        (),
+        "SystemExit: no labels.",
     ),
     "no validation": (
         code().replace("validation_step", "validate_step"),
@@ -729,6 +735,12 @@ def test_a_file_is_scored_in_the_networks_place_wherever_that_is_held(
     assert validation.lost() is None
     assert validation.measure(network) == pytest.approx(record.score)
     assert validation.measure(lambda x: network(x) * 0) < 0.3 < validation.measure(network)
+
+    def ends(_: Tensor) -> NoReturn:
+        raise SystemExit(0)
+
+    with pytest.raises(SsrError, match="Lit does not validate: SystemExit: 0"):
+        validation.measure(ends)
     less = OwnValidation(place, data, network, job.study.score, 8, attributes=("net", "ema"))
     assert less.lost() == "head.weight"
     assert all(torch.equal(t, weights[n]) for n, t in network.state_dict().items())

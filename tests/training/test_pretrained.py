@@ -420,7 +420,10 @@ def test_a_teacher_runs_in_the_precision_of_its_student_and_is_not_changed(
 
 
 def test_a_teacher_of_numbers_says_them_in_its_own_unit(
-    conf: Compose, leave: Callable[..., Path], tmp_path: Path
+    conf: Compose,
+    leave: Callable[..., Path],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """It was trained on another split, whose numbers have another mean."""
     rows = [f"{n}.png,{n**2}" for n in range(20)]
@@ -438,11 +441,22 @@ def test_a_teacher_of_numbers_says_them_in_its_own_unit(
     assert task.teacher_mean.tolist() == pytest.approx(about.target_mean)
     assert task.teacher_std.tolist() == pytest.approx(about.target_std)
     assert task.mean.tolist() != pytest.approx(about.target_mean)
+    taught = job.study.fields["recipe"]["distill"]
+    assert taught["target_mean"] == list(about.target_mean)
+    assert taught["target_std"] == list(about.target_std)
+    (same,) = run.plan(conf(*words, f"recipe.distill={folder / LAST_CHECKPOINT}"))
+    assert same.study.pretrained.teacher_moments == (about.target_mean, about.target_std)
+    assert same.study.name == job.study.name
+    (of_own,) = run.plan(conf(*words, "dataset.split_seed=1", f"recipe.distill={folder}"))
+    assert "target_mean" not in of_own.study.fields["recipe"]["distill"]
+    assert "is not known" not in caplog.text
     path = tmp_path / "weights.pt"
     torch.save(job.study.seed_network.state_dict(), path)
     (job,) = run.plan(conf(*words, f"recipe.distill={path}"))
     task = fit._task(job, fit.first_network(job))
     assert isinstance(task, Regression) and torch.equal(task.teacher_mean, task.mean)
+    assert "target_mean" not in job.study.fields["recipe"]["distill"]
+    assert f"what the teacher in {path} learnt its numbers with is not known" in caplog.text
 
 
 @pytest.mark.slow

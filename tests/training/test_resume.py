@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.optim import SGD, Optimizer, lr_scheduler
 
@@ -394,3 +395,17 @@ def test_what_val_measured_is_kept_as_fields_of_a_record_and_no_others() -> None
     fields = {"score": 90.0, "best_score": 91.0, "scores": (90.0,), "metrics": {"val/loss": 0.5}}
     assert resume._measured({"metrics": early}) == fields
     assert resume._measured({"fields": fields | {"scores": [90.0], "study": "other"}}) == fields
+
+
+def test_the_generator_of_an_apple_gpu_goes_on_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    state, put = torch.arange(8, dtype=torch.uint8), list[Tensor]()
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: state)
+    monkeypatch.setattr(torch.mps, "set_rng_state", put.append)
+    resume._restore(resume._generators(trainer), trainer)
+    assert not put
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    kept = resume._generators(trainer)
+    resume._restore(kept, trainer)
+    resume._restore({name: part for name, part in kept.items() if name != "mps"}, trainer)
+    assert len(put) == 1 and torch.equal(put[0], state)

@@ -10,6 +10,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
@@ -202,6 +203,17 @@ def test_the_test_set_is_not_touched_unless_asked_for(
         run.train(conf("seed=1", "trainer.test=true"))
 
 
+@pytest.mark.parametrize("error", [SystemExit(0), ValueError("no test data")])
+def test_a_finished_run_whose_test_fails_says_so_and_stays(
+    conf: Compose, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    one = run.train(conf(*SMALLER))
+    monkeypatch.setattr(TensorDataModule, "test_dataloader", raising(error))
+    with pytest.raises(RunFailed, match="was not tested: "):
+        run.train(asked := conf(*SMALLER, "trainer.test=true"))
+    assert stored(asked) == one
+
+
 def test_a_finished_run_that_is_tested_as_a_finalist_is_one(conf: Compose) -> None:
     one = run.train(conf(*SMALLER, "origin=round1"))
     words = (*SMALLER, "trainer.test=true")
@@ -381,15 +393,23 @@ def test_a_record_that_cannot_be_written_ends_in_a_sentence(
 
 
 @pytest.mark.parametrize(
-    ("place", "stops"), [(None, True), ("x", True), ("../x", True), ("/other/x", False)]
+    ("place", "free", "stops"),
+    [
+        (None, 0, True),
+        (None, 2**30, False),
+        ("x", 0, True),
+        ("../x", 0, True),
+        ("/other/x", 0, False),
+    ],
 )
-def test_a_full_disk_is_the_stores_unless_the_error_names_a_place_on_another(
-    conf: Compose, monkeypatch: pytest.MonkeyPatch, place: str | None, stops: bool
+def test_a_full_disk_is_the_stores_unless_it_is_another_one(
+    conf: Compose, monkeypatch: pytest.MonkeyPatch, place: str | None, free: int, stops: bool
 ) -> None:
     asked = conf()
     named = None if place is None else str(Path(asked.paths.runs) / place)
     other = Path("/other")
     monkeypatch.setattr(files, "disk_of", lambda path: int(path.is_relative_to(other)))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), named)
     monkeypatch.setattr(run.fit, "train", raising(full))
     if stops:
@@ -397,23 +417,60 @@ def test_a_full_disk_is_the_stores_unless_the_error_names_a_place_on_another(
             run.train(asked)
         assert stored(asked) is None
         return
-    with pytest.raises(RunFailed, match=re.escape(f"No space left on device: '{named}'")):
+    said = f"No space left on device: '{named}'" if named else "No space left on device"
+    with pytest.raises(RunFailed, match=re.escape(said)):
         run.train(asked)
     one = stored(asked)
     assert one is not None and one.status is Status.failed
 
 
-@pytest.mark.parametrize(("code", "is_theirs"), [(0, True), (None, True), (-1, False), (1, False)])
-def test_code_that_ends_the_process_is_a_failure_and_a_launchers_exit_is_not(
-    conf: Compose, monkeypatch: pytest.MonkeyPatch, code: int | None, is_theirs: bool
+@pytest.mark.parametrize("code", [0, None, -1, 1, "no labels in data: run prepare.py first"])
+def test_code_that_ends_the_process_is_a_failure(
+    conf: Compose, monkeypatch: pytest.MonkeyPatch, code: int | str | None
 ) -> None:
-    """Slurm's handler of a time limit puts its job into the queue again, and exits with -1."""
     asked = conf()
     monkeypatch.setattr(run.fit, "train", raising(SystemExit(code)))
-    with pytest.raises(RunFailed if is_theirs else SystemExit):
+    with pytest.raises(RunFailed):
         run.train(asked)
     one = stored(asked)
-    assert (one is not None and one.status is Status.failed) is is_theirs
+    assert one is not None and one.status is Status.failed
+    assert f"code that it calls ended the process (SystemExit: {code}): let it" in str(one.error)
+    assert f"SystemExit: {code}" in (folder(asked) / "traceback.txt").read_text()
+
+
+class Handlers:
+    """Exit as handlers of Slurm's and Ray's jobs do: the one of a time limit, after queueing."""
+
+    def of_time_limit(self, *_: Any) -> None:
+        self._exit(-1)
+
+    def of_end(self, *_: Any) -> None:
+        self._exit(1)
+
+    @staticmethod
+    def _exit(code: int) -> NoReturn:
+        raise SystemExit(code)
+
+
+@pytest.mark.parametrize("handler", [Handlers().of_time_limit, Handlers().of_end])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_an_exit_of_a_launchers_handler_is_no_failure(
+    conf: Compose, monkeypatch: pytest.MonkeyPatch, handler: Any, number: signal.Signals
+) -> None:
+    asked = conf()
+
+    def interrupted(*_: Any) -> NoReturn:
+        signal.raise_signal(number)
+        raise AssertionError("the signal came")
+
+    monkeypatch.setattr(Classification, "training_step", interrupted)
+    before = signal.signal(number, handler)
+    try:
+        with pytest.raises(SystemExit):
+            run.train(asked)
+    finally:
+        signal.signal(number, before)
+    assert stored(asked) is None
 
 
 def test_a_damaged_record_is_trained_again(trained: Config) -> None:

@@ -38,6 +38,7 @@ JUNK = frozenset(
 )  # what systems leave in folders
 _USUAL_SUFFIX = re.compile(r"\.[\w-]{1,16}")
 BROKEN = "a broken link"
+ICLOUD = ".icloud"  # ends `.cat.png.icloud`, which stands for a file that is not on this disk
 DEEPEST = 100  # folders in each other
 
 Inode = tuple[int, int]  # the same for all links to a folder
@@ -123,7 +124,11 @@ def _read(
         if entry.name.casefold() in JUNK:
             continue
         if entry.name.startswith("."):
-            left_out["hidden"] += _hidden(entry)
+            name = entry.name.removesuffix(ICLOUD)
+            if name != entry.name and _suffix(name) in SUFFIXES:
+                left_out["not downloaded from iCloud"] += 1
+            else:
+                left_out["hidden"] += _hidden(entry)
         elif not _is_folder(entry):
             files.append(_file(entry))
         elif (target := _inode(entry.stat())) in above or _leads_up(entry, path):

@@ -246,6 +246,15 @@ def test_what_is_left_out_is_counted_by_kind(root: Path, load: Load) -> None:
     assert "(1 .heic, 1 .npy): convert them to PNG or JPEG" in splits.reading.warnings[0]
 
 
+def test_an_image_that_icloud_keeps_is_counted(root: Path, load: Load) -> None:
+    fill(root)
+    for name in (".IMG_1.JPG.icloud", ".a.png.icloud", ".notes.txt.icloud", ".icloud"):
+        (root / "circle" / name).write_bytes(b"bplist00")
+    splits = load(root)
+    assert splits.reading.left_out == {"not downloaded from iCloud": 2}
+    assert "left out: not downloaded from iCloud (2)" in str(splits.reading)
+
+
 def test_what_lies_above_the_class_folders_is_counted(root: Path, load: Load) -> None:
     top = split(root / "archive", "train", "test")
     fill(top, (".thumbs/a", "train/.old"), count=2)
