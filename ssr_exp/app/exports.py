@@ -197,7 +197,7 @@ def _own_inputs(
     elif lost:
         why = f"the run's {LAST_CHECKPOINT}, which holds {lost}, is gone"
     else:
-        return [Samples("val", inputs, _through(validation), seen)]
+        return [Samples("val", inputs, _through(validation), seen, own_validation=True)]
     log.info("files are compared by outputs alone, not scored: %s", why)
     return [Samples("val", inputs, learnt=seen)]
 
