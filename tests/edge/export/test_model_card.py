@@ -138,6 +138,16 @@ def test_the_head_is_yaml_whatever_the_names_are(runs: Path) -> None:
     assert read["pipeline_tag"] == "image-classification"
 
 
+def test_the_tags_are_of_the_formats_that_are_there(runs: Path) -> None:
+    one = exported(runs).files[0]
+    kept = replace(one, file="model.int8.pte", format="executorch", int8=True)
+    latencies = {name: Latency((1.0,)) for name in (EAGER, "model.pte", kept.file)}
+    both = (replace(one, file="model.pte", format="executorch"), kept)
+    files = replace(exported(runs), files=both, latencies=latencies)
+    (tags,) = re.findall(r"^tags: .*$", write(runs, CODE, files), re.MULTILINE)  # of format=onnx
+    assert tags.count("executorch") == 1 and "onnx" not in tags
+
+
 def test_several_seeds_are_told_with_a_mean(runs: Path, make_record: Callable[..., Record]) -> None:
     store = Store(runs)
     for seed, accuracy in ((2, 90.0), (3, 92.0)):
