@@ -166,7 +166,7 @@ def _say(
 def _said(file: Path, shown: dict[str, Any], options: argparse.Namespace) -> str:
     """Write a line for a file."""
     if options.json:
-        return json.dumps({"file": str(file), **shown}, ensure_ascii=False)
+        return json.dumps({"file": str(file), **shown})  # ASCII, which every terminal takes
     return f"{file}: {line(shown)}"
 
 

@@ -217,6 +217,12 @@ def test_labels_and_probabilities_are_printed_in_order(run: Run, tmp_path: Path)
     assert sum(shown["labels"].values()) == pytest.approx(1, abs=1e-6)
 
 
+def test_a_line_of_json_is_json_whatever_the_terminal_writes(run: Run, tmp_path: Path) -> None:
+    odd = save(tmp_path / "\u00fc\U0001f600.png", 10)
+    said = run("--json", str(odd)).out.encode("latin-1", "backslashreplace").decode("latin-1")
+    assert json.loads(said)["file"] == str(odd)
+
+
 def test_folders_are_walked_and_scored_by_their_names(run: Run, tmp_path: Path) -> None:
     (val := tmp_path / "val").mkdir()
     for number in range(9):
