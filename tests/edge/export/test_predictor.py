@@ -447,6 +447,22 @@ def test_a_table_needs_a_network_that_learnt_from_one_and_a_folder_labels(
     assert ended.code == 1 and "name a .csv file" in ended.err
 
 
+def test_what_says_the_labels_is_named(
+    tmp_path: Path, model: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = {"image": "picture", "targets": ["label"]}
+    run = runner(script(tmp_path, labels=NAMES, table=table), capsys)
+    save(tmp_path / "val/dark/1.png", 10)
+    save(tmp_path / "2.png", 10)
+    (tmp_path / "table.csv").write_text("picture,label\n2.png,bright")
+    for words, said in (
+        (["val"], "100.00 % of 1 images have the label of their folder\n"),
+        (["table.csv"], "0.00 % of 1 images have the label of their table\n"),
+        (["val", "table.csv"], "50.00 % of 2 images have the label of their folder or table\n"),
+    ):
+        assert run("--score", *words).out == said
+
+
 @pytest.mark.parametrize("digits", [1, 6])
 def test_average_precision_is_that_of_torchmetrics(digits: int) -> None:
     from torchmetrics.functional.classification import multilabel_average_precision
