@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import glob
 import io
 import json
 import os
@@ -85,6 +86,7 @@ def _run(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Predict what a command line names; the exit status is 1 if anything could not be read."""
     options = _parser().parse_args(arguments)
+    options.images = list(_expanded(options.images))
     if (model := _model(options.model)) is None:
         return _failed(f"there is no file {options.model or _known()}: type --model FILE")
     if model.suffix not in LOADERS:
@@ -186,6 +188,14 @@ def _files(options: argparse.Namespace) -> Iterator[tuple[Path, Named]]:
                 if options.is_output(file):
                     continue
                 yield file, Named(False, truth_of_file(file, ABOUT, options))
+
+
+def _expanded(names: Iterable[str]) -> Iterator[str]:
+    """Expand wildcards as most shells do before; those of Windows leave them."""
+    for name in names:
+        is_pattern = ("*" in name or "?" in name) and not os.path.lexists(name)
+        found = sorted(glob.glob(name.replace("[", "[[]"))) if is_pattern else []
+        yield from found or [name]
 
 
 def _inside(name: Path) -> Iterator[Path]:

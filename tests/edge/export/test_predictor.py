@@ -253,6 +253,16 @@ def test_the_nearest_folder_that_is_a_label_counts_wherever_it_stands(
     assert run("--score", ".", "--model", str(tmp_path / "model.pt2")).out.startswith("100.00 %")
 
 
+def test_wildcards_that_a_shell_leaves_are_expanded(run: Run, tmp_path: Path) -> None:
+    files = [save(tmp_path / f"set[1]/{name}.png", 10) for name in ("1", "2", "30", "odd*")]
+    assert run("set[1]/*.png").out.count(": dark ") == 4
+    assert run(str(tmp_path / "set[1]/?.png")).out.count(": dark ") == 2
+    said = run(str(files[-1])).out  # a file of that name
+    assert said.count(": dark ") == 1 and said.startswith(f"{files[-1]}: ")
+    ended = run("none/*.png")
+    assert ended.code == 1 and "none/*.png cannot be read as an image" in ended.err
+
+
 def test_images_without_labels_are_not_scored(run: Run, tmp_path: Path) -> None:
     save(tmp_path / "all" / "test" / "1.png", 10)
     ended = run("--score", "all")
