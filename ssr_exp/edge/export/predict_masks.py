@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -157,7 +158,7 @@ def truth_of_file(file: Path, about: dict[str, Any], options: argparse.Namespace
         return None
     path = file.absolute()
     folders = (folder for _, folder in folders_of_truth(file, options))
-    for folder in (folder for folder in folders if folder.is_dir()):
+    for folder in (folder for folder in folders if os.path.isdir(folder)):
         for other in masks_in(folder).get(file.stem, ()):
             if other.absolute() != path:
                 return file, other
@@ -166,9 +167,17 @@ def truth_of_file(file: Path, about: dict[str, Any], options: argparse.Namespace
 
 @functools.cache
 def masks_in(folder: Path) -> dict[str, list[Path]]:
-    """List the masks of a folder by the names that their images may have."""
+    """List the masks of a folder by the names that their images may have.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
     found: dict[str, list[Path]] = {}
-    for path in sorted(path for path in folder.iterdir() if path.suffix.lower() not in NO_MASKS):
+    try:
+        paths = list(folder.iterdir())
+    except OSError as error:
+        raise ValueError(f"the masks in {folder} cannot be read ({error.strerror})") from None
+    for path in sorted(path for path in paths if path.suffix.lower() not in NO_MASKS):
         for stem in {path.stem, ADDED.sub("", path.stem)}:
             found.setdefault(stem, []).append(path)
     return found

@@ -97,10 +97,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(f"{model.name} takes a package that is not installed: {error}")
     except Exception as error:  # each runtime has its own
         return _failed(f"{model} cannot be loaded: {error}")
+    faults: list[OSError] = []
     try:
-        named = dict(_files(options))
+        named = dict(_files(options, faults.append))
     except ValueError as error:
         return _failed(str(error))
+    for fault in faults:
+        _failed(f"the folder {fault.filename} cannot be read ({fault.strerror})")
     if options.score:
         known = {file: one for file, one in named.items() if one.truth is not None}
         if not known:
@@ -110,7 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         named = known
     try:
         batch = min(BATCH, ABOUT["files"].get(model.name, 1))
-        return _say(predictions(run, named, ABOUT, batch=batch), named, options)
+        rows = predictions(run, named, ABOUT, batch=batch)
+        return _say(rows, named, options, failed=len(faults))
     except BrokenPipeError:  # nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -122,7 +126,7 @@ def _model(name: str | None) -> Path | None:
     """Find the file that is run: beside this script, too."""
     here = Path(__file__).resolve().parent
     paths = [Path(name), here / name] if name else [here / file for file in ABOUT["files"]]
-    return next((path for path in paths if path.is_file()), None)
+    return next((path for path in paths if os.path.isfile(path)), None)
 
 
 def _known() -> str:
@@ -137,10 +141,14 @@ class Named(NamedTuple):
 
 
 def _say(
-    rows: Iterable[tuple[Path, Any]], named: dict[Path, Named], options: argparse.Namespace
+    rows: Iterable[tuple[Path, Any]],
+    named: dict[Path, Named],
+    options: argparse.Namespace,
+    *,
+    failed: int,
 ) -> int:
-    """Print what was predicted; returns the exit status."""
-    results, done, others, failed = [], 0, 0, 0
+    """Print what was predicted; returns the exit status. `failed` things failed before."""
+    results, done, others = [], 0, 0
     for file, row in rows:
         if isinstance(row, UnidentifiedImageError) and not named[file].directly:
             others += 1
@@ -172,8 +180,12 @@ def _said(file: Path, shown: dict[str, Any], options: argparse.Namespace) -> str
     return f"{file}: {line(shown)}"
 
 
-def _files(options: argparse.Namespace) -> Iterator[tuple[Path, Named]]:
+def _files(
+    options: argparse.Namespace, unread: Callable[[OSError], None]
+) -> Iterator[tuple[Path, Named]]:
     """List files; hidden files in folders are left out, and what an earlier run wrote there.
+
+    `unread` is told of each folder that cannot be read.
 
     Raises:
         ValueError: if a table cannot be read, or says nothing of use.
@@ -181,10 +193,10 @@ def _files(options: argparse.Namespace) -> Iterator[tuple[Path, Named]]:
     for name in map(Path, options.images):
         if name.suffix.lower() in TABLES:
             yield from _rows(name, options)
-        elif not name.is_dir():
+        elif not os.path.isdir(name):
             yield name, Named(True, truth_of_file(name, ABOUT, options))
         else:
-            for file in _inside(name):
+            for file in _inside(name, unread):
                 if options.is_output(file):
                     continue
                 yield file, Named(False, truth_of_file(file, ABOUT, options))
@@ -198,10 +210,10 @@ def _expanded(names: Iterable[str]) -> Iterator[str]:
         yield from found or [name]
 
 
-def _inside(name: Path) -> Iterator[Path]:
+def _inside(name: Path, unread: Callable[[OSError], None]) -> Iterator[Path]:
     """List the files in a folder, and in the folders in it."""
     seen: set[tuple[int, int]] = set()  # links may lead back
-    for folder, folders, inside in os.walk(name, followlinks=True):
+    for folder, folders, inside in os.walk(name, onerror=unread, followlinks=True):
         here = os.stat(folder)
         if (here.st_dev, here.st_ino) in seen:
             folders.clear()

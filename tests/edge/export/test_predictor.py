@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import json
 import os
 import shutil
@@ -251,6 +252,48 @@ def test_the_nearest_folder_that_is_a_label_counts_wherever_it_stands(
         assert run("--score", folder).out == said
     monkeypatch.chdir(below.parent)
     assert run("--score", ".", "--model", str(tmp_path / "model.pt2")).out.startswith("100.00 %")
+
+
+@pytest.fixture
+def locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of images that nobody may read, whoever runs the test."""
+    path = save(tmp_path / "val/bright/0.png", 240).parent
+
+    def refusing(real: Callable[..., Any], held: Callable[[Path], bool]) -> Callable[..., Any]:
+        def call(name: Any = ".", *words: Any, **more: Any) -> Any:
+            if isinstance(name, str | Path) and held(Path(os.path.abspath(name))):
+                raise PermissionError(errno.EACCES, "Permission denied", str(name))
+            return real(name, *words, **more)
+
+        return call
+
+    monkeypatch.setattr(os, "scandir", refusing(os.scandir, lambda one: one == path))
+    monkeypatch.setattr(os, "listdir", refusing(os.listdir, lambda one: one == path))
+    monkeypatch.setattr(os, "stat", refusing(os.stat, lambda one: path in one.parents))
+    return path
+
+
+def test_a_folder_that_cannot_be_read_is_said_and_fails(
+    run: Run, tmp_path: Path, locked: Path
+) -> None:
+    save(tmp_path / "val/dark/1.png", 10)
+    ended = run("--score", "val")
+    assert (ended.code, ended.out) == (1, "100.00 % of 1 images have the label of their folder\n")
+    assert ended.err == "the folder val/bright cannot be read (Permission denied)\n"
+    ended = run("val/bright")
+    assert (ended.code, ended.out) == (1, "") and "val/bright cannot be read" in ended.err
+
+
+def test_a_name_that_cannot_be_looked_up_ends_nothing(
+    run: Run, tmp_path: Path, locked: Path
+) -> None:
+    good = save(tmp_path / "good.png", 250)
+    (tmp_path / "val/bright/0.png").unlink()
+    for name in ("0" * 999 + ".png", "val/bright/0.png", "a\0b.png"):
+        ended = run(name, str(good))
+        assert ended.code == 1 and ended.out.startswith(f"{good}: bright")
+        assert "cannot be read as an image" in ended.err and len(ended.err.splitlines()) == 1
+    assert "there is no file 000" in run("--model", "0" * 999 + ".pt2", str(good)).err
 
 
 def test_wildcards_that_a_shell_leaves_are_expanded(run: Run, tmp_path: Path) -> None:
@@ -615,6 +658,17 @@ def test_a_true_mask_that_is_none_ends_nothing(run_masks: Run, tmp_path: Path) -
     assert (ended.code, ended.out) == (1, "100.00 % mIoU of 1 images\n")
     assert "a.png cannot be used as its mask: it holds colours (RGB)" in ended.err
     assert "c.png cannot be used as its mask: cannot identify" in ended.err
+
+
+def test_true_masks_that_cannot_be_read_end_in_a_sentence(
+    run_masks: Run, tmp_path: Path, locked: Path
+) -> None:
+    halves(tmp_path / "images/a.png", 0, 255)
+    ended = run_masks("--score", "--masks", str(locked), "images")
+    said = f"the masks in {locked} cannot be read (Permission denied)\n"
+    assert (ended.code, ended.out, ended.err) == (1, "", said)
+    ended = run_masks("--score", "--masks", "0" * 999, "images")
+    assert ended.code == 1 and "or --masks DIR" in ended.err
 
 
 def test_masks_that_cannot_be_written_say_what_to_type(run_masks: Run, tmp_path: Path) -> None:
