@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import UnidentifiedImageError
 
-from ssr_exp.datasets.preprocessing import Preprocessing, normalised, pixels
+from ssr_exp.datasets.preprocessing import SUFFIXES, Preprocessing, normalised, pixels
 from ssr_exp.edge.export.predict_classes import (
     UNKNOWN,
     add_options,
@@ -150,7 +150,8 @@ def _say(
     """Print what was predicted; returns the exit status. `failed` things failed before."""
     results, done, others = [], 0, 0
     for file, row in rows:
-        if isinstance(row, UnidentifiedImageError) and not named[file].directly:
+        is_meant = named[file].directly or file.suffix.lower() in SUFFIXES
+        if isinstance(row, UnidentifiedImageError) and not is_meant:
             others += 1
             continue
         if isinstance(row, Exception):
@@ -256,7 +257,7 @@ def _rows(path: Path, options: argparse.Namespace) -> Iterator[tuple[Path, Named
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "it is of no kind that is known"
+        return "it is damaged, or of no kind that is known"
     return str(error) or type(error).__name__
 
 

@@ -254,6 +254,18 @@ def test_the_nearest_folder_that_is_a_label_counts_wherever_it_stands(
     assert run("--score", ".", "--model", str(tmp_path / "model.pt2")).out.startswith("100.00 %")
 
 
+def test_damaged_images_in_a_folder_are_said_and_fail(run: Run, tmp_path: Path) -> None:
+    save(tmp_path / "val/dark/1.png", 10)
+    (tmp_path / "val/dark/2.JPG").touch()
+    (tmp_path / "val/dark/3.png").write_bytes(b"\x88PNG")
+    (tmp_path / "val/dark/notes.txt").write_text("none")
+    ended = run("--score", "val")
+    assert (ended.code, ended.out) == (1, "100.00 % of 1 images have the label of their folder\n")
+    said = "val/dark/%s cannot be read as an image: it is damaged, or of no kind that is known"
+    others = "1 other files in these folders are of no kind that is read"
+    assert ended.err.splitlines() == [said % "2.JPG", said % "3.png", others]
+
+
 @pytest.fixture
 def locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of images that nobody may read, whoever runs the test."""
