@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from ssr_exp.datasets.mask_files import PADDED, fitted_numbers
-from ssr_exp.datasets.preprocessing import Preprocessing, size_of
+from ssr_exp.datasets.preprocessing import SUFFIXES, Preprocessing, size_of
 
 UNKNOWN = (
     "--score takes images with masks: images/ beside masks/ with the same names, or --masks DIR"
@@ -167,7 +167,7 @@ def truth_of_file(file: Path, about: dict[str, Any], options: argparse.Namespace
 
 @functools.cache
 def masks_in(folder: Path) -> dict[str, list[Path]]:
-    """List the masks of a folder by the names that their images may have.
+    """List the masks of a folder by the names that their images may have, images first.
 
     Raises:
         ValueError: if it cannot be read.
@@ -177,7 +177,8 @@ def masks_in(folder: Path) -> dict[str, list[Path]]:
         paths = list(folder.iterdir())
     except OSError as error:
         raise ValueError(f"the masks in {folder} cannot be read ({error.strerror})") from None
-    for path in sorted(path for path in paths if path.suffix.lower() not in NO_MASKS):
+    paths = [path for path in paths if path.suffix.lower() not in NO_MASKS]
+    for path in sorted(paths, key=lambda path: (path.suffix.lower() not in SUFFIXES, path)):
         for stem in {path.stem, ADDED.sub("", path.stem)}:
             found.setdefault(stem, []).append(path)
     return found

@@ -659,6 +659,15 @@ def test_masks_are_scored_beside_their_images_or_elsewhere(run_masks: Run, tmp_p
     assert ended.code == 1 and "6 x 4 pixels, and its image has 12 x 8" in ended.err
 
 
+def test_what_lies_beside_a_true_mask_is_not_taken_for_it(run_masks: Run, tmp_path: Path) -> None:
+    halves(tmp_path / "val/images/a.png", 0, 255)
+    halves(tmp_path / "val/masks/a_mask.tif", 0, 7)
+    for name in ("a.npy", "a.pgw", "a.tfw", "a_mask.TFW"):
+        (tmp_path / "val/masks" / name).write_text("0.5")
+    ended = run_masks("--score", "val/images")
+    assert (ended.code, ended.out, ended.err) == (0, "100.00 % mIoU of 1 images\n", "")
+
+
 def test_a_true_mask_that_is_none_ends_nothing(run_masks: Run, tmp_path: Path) -> None:
     for name in "abc":
         halves(tmp_path / f"val/images/{name}.png", 0, 255)
