@@ -63,14 +63,14 @@ def shown(
     """
     path = Path(options.to, f"{file.stem}.png")
     written = vars(options).setdefault("written", {})
-    if fault := refusal(path, file, written, options):
-        raise ValueError(f"its mask {path} would {fault}: type --to DIR")
     whole = in_image(mask, file, Preprocessing(**about["preprocessing"]))
     image = Image.fromarray(whole)
     image.putpalette([value for place in range(256) for value in color(place)])
     about_file = PngImagePlugin.PngInfo()
     about_file.add_text("Software", WRITER)
     try:
+        if fault := refusal(path, file, written, options):
+            raise ValueError(f"its mask {path} would {fault}: type --to DIR")
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path, pnginfo=about_file)
     except OSError as error:

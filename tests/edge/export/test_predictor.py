@@ -701,6 +701,15 @@ def test_masks_that_cannot_be_written_say_what_to_type(run_masks: Run, tmp_path:
     )
 
 
+def test_where_masks_may_not_be_looked_at_the_next_image_goes_on(
+    run_masks: Run, tmp_path: Path, locked: Path
+) -> None:
+    halves(tmp_path / "images/a.png", 0, 255)
+    halves(tmp_path / "images/b.png", 0, 255)
+    ended = run_masks("--to", str(locked), "images")
+    assert (ended.code, ended.err.count("cannot be written (Permission denied)")) == (1, 2)
+
+
 def test_masks_of_an_earlier_run_are_no_images_of_the_next(run_masks: Run, tmp_path: Path) -> None:
     halves(tmp_path / "a.png", 0, 255)
     halves(tmp_path / "b.png", 255, 0)
