@@ -599,10 +599,43 @@ def test_masks_are_written_in_the_size_of_the_image_and_their_shares_printed(
 def test_a_mask_replaces_no_image_and_no_other_mask(run_masks: Run, tmp_path: Path) -> None:
     image = halves(tmp_path / "photos/a.png", 0, 255)
     before = image.read_bytes()
-    for words in (("--to", "photos", "photos"), ("photos/a.png", str(image))):
+    other = halves(tmp_path / "photos/a.bmp", 0, 0)  # of the same name
+    alone = "predict it alone, and type --to DIR"
+    for words, advice in (
+        (("--to", "photos", str(image)), ": type --to DIR"),
+        (("photos/a.png", str(image)), alone),
+        (("photos",), alone),
+    ):
         ended = run_masks(*words)
-        assert ended.code == 1 and "would replace" in ended.err and "type --to DIR" in ended.err
+        assert ended.code == 1 and "would replace" in ended.err and advice in ended.err
     assert image.read_bytes() == before
+    assert run_masks("--to", "other", str(other)).out.endswith("(other/a.png)\n")
+
+
+@pytest.mark.parametrize(
+    ("named", "masks"),
+    [
+        ("one", "a/0.png a/x/0.png b/0.png"),
+        ("one/", "a/0.png a/x/0.png b/0.png"),
+        ("one/a", "0.png x/0.png"),
+        ("one/a/ two/a/", "one/a/0.png one/a/x/0.png two/a/0.png"),
+        ("one/a one/b", "a/0.png a/x/0.png b/0.png"),
+        ("one/*/*.png", "a/0.png b/0.png"),
+        ("one/b/0.png one/a/x", "a/x/0.png b/0.png"),
+        ("two/../one/a", "0.png x/0.png"),
+        ("one/a one/a/x", "0.png x/0.png"),
+    ],
+)
+def test_masks_lie_in_each_other_as_their_images_do(
+    run_masks: Run, tmp_path: Path, named: str, masks: str
+) -> None:
+    for image in ("one/a/0.png", "one/a/x/0.png", "one/b/0.png", "two/a/0.png"):
+        halves(tmp_path / image, 0, 255)
+    for words, folder in ((["--to", "new/masks"], "new/masks"), ([], "predicted")):
+        ended = run_masks(*words, *named.split())
+        assert (ended.code, ended.err) == (0, "")
+        there = [path.relative_to(folder).as_posix() for path in Path(folder).rglob("*.png")]
+        assert sorted(there) == masks.split()
 
 
 @pytest.mark.parametrize(
@@ -622,7 +655,7 @@ def test_nothing_that_a_user_made_is_replaced(
     halves(tmp_path / "images/more/b.png", 0, 255)
     for folder in ("masks", "truth"):
         halves(tmp_path / folder / "a.png", 7, 0)
-        halves(tmp_path / folder / "b.png", 7, 0)
+        halves(tmp_path / folder / "more/b.png", 7, 0)
     (tmp_path / "linked").symlink_to("masks")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
     ended = run_masks(*words)
@@ -630,7 +663,8 @@ def test_nothing_that_a_user_made_is_replaced(
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
     for _ in range(2):  # what a run made the next one may replace
         assert run_masks("images").code == 0
-        assert {p.name for p in (tmp_path / "predicted").iterdir()} == {"a.png", "b.png"}
+        there = {p.relative_to("predicted").as_posix() for p in Path("predicted").rglob("*.png")}
+        assert there == {"a.png", "more/b.png"}
     halves(tmp_path / "predicted/a.png", 7, 0)  # by hand
     ended = run_masks("images")
     assert ended.code == 1 and ended.err.count("no mask of an earlier run") == 1
