@@ -593,7 +593,8 @@ class ExportConfig:
     max_batch: Count = 8  # executorch: images at once that memory is reserved for
     calibration: Count = 256  # val images that int8 is calibrated on
     tolerance: Limit = 1e-3  # largest difference of outputs, as a share of the largest one
-    # What int8 may lose of the score on val: in its unit, or a share of the network's own as 2%.
+    # What int8 may lose of the score on each part that is measured: in its unit, or a share of the
+    # network's own as 2%.
     int8_drop: Any = None  # None: 2 points of a score in percent, 2% of any other
     threads: Count = 1  # of the runtimes that are measured
     repeats: Count = 30  # turns of each file

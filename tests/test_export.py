@@ -252,6 +252,18 @@ def test_a_study_that_was_begun_with_a_key_that_nothing_read_is_exported() -> No
     assert exports._dataset(config.ExportConfig(), chosen).group == "patient"
 
 
+def test_a_network_of_a_loop_is_run_in_its_own_precision() -> None:
+    from ssr_exp.app import exports
+
+    network = torch.nn.Conv2d(1, 2, 3).double()
+    about = SimpleNamespace(inputs=None, input_shape=(1, 8, 8))
+    chosen: Any = SimpleNamespace(about=about, task=config.TaskKind.loop, network=network)
+    (part,), _ = exports._inputs(config.ExportConfig(), chosen)
+    assert isinstance(part, verification.DrawnSamples)
+    ((first,), *_) = verification.outputs(part.run, part, batch=8)
+    assert first.dtype == torch.float64
+
+
 @pytest.mark.slow
 def test_other_images_than_those_of_the_training_are_refused(export_: Export, runs: Path) -> None:
     path = next(runs.glob("*/study.json"))

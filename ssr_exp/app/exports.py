@@ -27,7 +27,7 @@ from ssr_exp.edge.export.formats.flat import FlatNetwork
 from ssr_exp.edge.export.verification import DrawnSamples, Measure, Part, Samples
 from ssr_exp.edge.selection import Selection
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling.inputs import of_shape, one_tensor
+from ssr_exp.rescaling.inputs import of_shape
 from ssr_exp.runs import verdict
 from ssr_exp.runs.store import EXPORTS, LAST_CHECKPOINT, Store, module_weights
 from ssr_exp.tasks.supervised import VAL, Supervised
@@ -95,7 +95,7 @@ def _inputs(conf: ExportConfig, chosen: Selection) -> tuple[list[Part], Preproce
     """
     signature = chosen.about.inputs
     if signature is None and chosen.task == TaskKind.loop:
-        signature = one_tensor(chosen.about.input_shape)
+        signature = of_shape(chosen.about.input_shape, chosen.network)
     if signature is not None:
         log.info("files are compared by outputs alone, on drawn inputs of %s", signature.text())
         return [DrawnSamples(FlatNetwork(chosen.network, signature))], None
@@ -197,7 +197,7 @@ def _own_inputs(
     elif lost:
         why = f"the run's {LAST_CHECKPOINT}, which holds {lost}, is gone"
     else:
-        return [Samples("val", inputs, _through(validation), seen)]
+        return [Samples("val", inputs, _through(validation), seen, own_validation=True)]
     log.info("files are compared by outputs alone, not scored: %s", why)
     return [Samples("val", inputs, learnt=seen)]
 

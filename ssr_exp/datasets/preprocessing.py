@@ -17,6 +17,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 # What is opened, whatever a file's name is: PostScript, for one, would be run by a program.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+# Files of these names are images; whether they are is decided when they are decoded.
+SUFFIXES = frozenset(
+    ".apng .bmp .dib .gif .jfif .jpe .jpeg .jpg .pbm .pfm .pgm .png .pnm .ppm .tif .tiff"
+    " .webp".split()
+)
 MOST_PIXELS = 89_478_485  # of one image, where Pillow starts to warn: 256 MiB of RGB
 GREY = frozenset(("1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"))
 DEPTHS = (8, 10, 12, 14, 16)  # bits of cameras and scanners; files hold 8 or 16

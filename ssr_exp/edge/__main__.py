@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if not provenance.is_out_of_memory(error):
             raise
-        print(f"out of memory ({cause(error)}): type a smaller --batch", file=sys.stderr)
+        print(f"out of memory ({cause(error)}): type {_less(options)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted: nothing was written", file=sys.stderr)
@@ -76,6 +76,15 @@ def _check(options: argparse.Namespace) -> None:
         raise SsrError(f"{options.out} is there already: remove it, or type another --out FILE.")
     if (options.fit is None) != (options.out is None):
         raise SsrError("--fit and --out belong together: type --fit --out FILE.")
+
+
+def _less(options: argparse.Namespace) -> str:
+    """Name what takes less memory than what was typed: all networks are held at once."""
+    if max(options.batch) > 1:
+        return "a smaller --batch"
+    several = ["fewer --runtime"] if len(options.runtime) > 1 else []
+    fewer = "fewer codes as --network" if options.fit is None else "a smaller --fit N"
+    return " or ".join([*several, fewer, "a smaller --size (or --shape) of a model"])
 
 
 def _study(options: argparse.Namespace) -> MeasuredStudy:

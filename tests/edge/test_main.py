@@ -277,3 +277,13 @@ def test_too_little_memory_is_said_in_a_sentence(
     monkeypatch.setattr(__main__, "_print", full)
     assert main(["resnet8", "--batch", "1000000"]) == 1
     assert capsys.readouterr().err.count("type a smaller --batch") == 1
+    monkeypatch.setattr(__main__, "_fit", full)
+    fit = ("--fit", "9", "--out", "table.json")
+    for words, said in (
+        ((), "type fewer codes as --network or a smaller --size"),
+        (("--runtime", "eager", "compile"), "type fewer --runtime or fewer codes as --network"),
+        (fit, "type a smaller --fit N or a smaller --size"),
+    ):
+        assert main(["resnet8", *words]) == 1
+        error = capsys.readouterr().err
+        assert said in error and "--batch" not in error

@@ -30,7 +30,7 @@ from ssr_exp.config import (
     TaskKind,
 )
 from ssr_exp.edge import selection
-from ssr_exp.edge.export.verification import DrawnSamples, Part
+from ssr_exp.edge.export.verification import DrawnSamples, Part, Samples
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import rescale, saved
 from ssr_exp.runs import studies
@@ -769,7 +769,7 @@ def test_finalists_learn_from_val_too_and_their_files_are_scored_on_it(
     record, part = exported(asked(text, *SMALLER, *FINAL))
     assert record.score is None and record.test_score is not None
     assert (part.name, part.learnt, len(part)) == ("val", True, 8)
-    assert part.measure is not None
+    assert isinstance(part, Samples) and part.measure is not None and part.own_validation
 
 
 TWO = """

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from ssr_exp.datasets.image_folder import layout, tree
 from ssr_exp.datasets.image_folder.file_index import FileNames
 from ssr_exp.datasets.image_folder.parts import LAYOUT
-from ssr_exp.datasets.image_folder.tree import SUFFIXES, UNREAD, File, Folder
-from ssr_exp.datasets.preprocessing import Preprocessing
+from ssr_exp.datasets.image_folder.tree import UNREAD, File, Folder
+from ssr_exp.datasets.preprocessing import SUFFIXES, Preprocessing
 from ssr_exp.datasets.reading import ImageOrigin
 from ssr_exp.errors import SsrError, cause, in_one_line, one_line
 

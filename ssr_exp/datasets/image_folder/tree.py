@@ -14,13 +14,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from ssr_exp.datasets.preprocessing import FORMATS
+from ssr_exp.datasets.preprocessing import FORMATS, SUFFIXES
 
-# Files of these names are images; whether they are is decided when they are decoded.
-SUFFIXES = frozenset(
-    ".apng .bmp .dib .gif .jfif .jpe .jpeg .jpg .pbm .pfm .pgm .png .pnm .ppm .tif .tiff"
-    " .webp".split()
-)
 # Files of these are not even looked into; all others are, since JPEG may be called anything.
 OTHERS = frozenset(
     ".avi .bz2 .cfg .csv .db .doc .docx .gz .htm .html .ini .ipynb .js .json .jsonl .lock .log .m"

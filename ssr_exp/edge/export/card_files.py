@@ -9,7 +9,7 @@ from ssr_exp.config import ExportConfig
 from ssr_exp.datasets.preprocessing import BACKGROUNDS, Preprocessing
 from ssr_exp.edge.export import markdown, output_kinds, predictor, recorded_scores
 from ssr_exp.edge.export.exported import EAGER, SAME, Exported
-from ssr_exp.edge.export.verification import DrawnSamples, Part
+from ssr_exp.edge.export.verification import DrawnSamples, Part, Samples
 from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.edge.selection import Selection
 from ssr_exp.rescaling import saved
@@ -57,7 +57,7 @@ def table(
     yield (
         f"Latency: one {chosen.sample}, median of {request.repeats} interleaved turns on "
         f"{provenance.cpu(request.threads)}. "
-        f"{_measured(chosen) if exported.eager else 'Outputs: compared'} on {made}"
+        f"{_measured(chosen, exported, parts)} on {made}"
         f"{' and '.join(f'{len(part):,} {part.name}' for part in parts)} {samples}; "
         "difference: of outputs, the largest one, as a share of the largest output."
         f"{calibrated}"
@@ -69,10 +69,16 @@ def table(
             yield f"- `{one.file}`: {remark}."
 
 
-def _measured(chosen: Selection) -> str:
+def _measured(chosen: Selection, exported: Exported, parts: Sequence[Part]) -> str:
     """Say whose score it is: that of the weights in the files, and no mean over seeds."""
+    compared = "Outputs: compared"
+    if not exported.eager:
+        return compared
     title = markdown.inert(chosen.record.scored_by.title)
-    return f"{title} of these weights, of seed {chosen.record.seed}: measured"
+    measured = f"{title} of these weights, of seed {chosen.record.seed}: measured"
+    if any(isinstance(part, Samples) and part.own_validation for part in parts):
+        return f"{measured} by the validation of the training's own code. {compared}"
+    return measured
 
 
 def _ms(latency: Latency) -> str:

@@ -28,7 +28,7 @@ def write(
     records = store.Store(chosen.folder.parent).records(chosen.folder.name)
     finished = [record for record in records if record.status is Status.finished]
     sections = (
-        _head(chosen, request),
+        _head(chosen, exported, request),
         _what(chosen, finished),
         card_scores.section(chosen, finished),
         card_files.table(chosen, exported, parts, request, how),
@@ -39,7 +39,7 @@ def write(
     return "\n\n".join("\n".join(section) for section in sections) + "\n"
 
 
-def _head(chosen: Selection, request: ExportConfig) -> Iterator[str]:
+def _head(chosen: Selection, exported: Exported, request: ExportConfig) -> Iterator[str]:
     yield "---"
     if (tag := output_kinds.of(chosen.task).tag) is not None:
         yield f"pipeline_tag: {tag}"
@@ -47,7 +47,8 @@ def _head(chosen: Selection, request: ExportConfig) -> Iterator[str]:
         yield f"license: {markdown.quoted(request.license)}"
     if (dataset := card_training.public_data(chosen)) is not None:
         yield f"datasets: [{markdown.quoted(dataset)}]"
-    tags = ["ssr_exp", "structured-segment-rescaling", chosen.task, *request.format]
+    formats = dict.fromkeys(one.format for one in exported.files)
+    tags = ["ssr_exp", "structured-segment-rescaling", chosen.task, *formats]
     yield f"tags: [{', '.join(map(markdown.quoted, tags))}]"
     yield "---"
 

@@ -46,26 +46,27 @@ def line(shown: dict[str, Any]) -> str:
 
 
 def truth_of_file(file: Path, about: dict[str, Any], options: argparse.Namespace) -> Any:
-    """Name the nearest folder above a file that is a label; None if none is."""
+    """Name the nearest folder above a file that is a label, and say so; None if none is."""
     names = (folder.name for folder in file.absolute().parents)
-    return next((name for name in names if name in about["labels"]), None)
+    return next(((name, "folder") for name in names if name in about["labels"]), None)
 
 
 def truth_of_row(row: dict[str, str], about: dict[str, Any]) -> Any:
-    """Read the label of a table's row."""
+    """Read the label of a table's row, and say so."""
     (column,) = about["table"]["targets"]
     if row[column] not in about["labels"]:
         raise ValueError(f"{column} is {row[column]!r}, which is no label of this network")
-    return row[column]
+    return row[column], "table"
 
 
-def compared(chances: Any, truth: Any, about: dict[str, Any]) -> Any:
-    """Say whether the likeliest label is the true one."""
-    return about["labels"][int(np.argmax(chances))] == truth
+def compared(chances: Any, truth: tuple[str, str], about: dict[str, Any]) -> Any:
+    """Say whether the likeliest label is the true one, and what names that."""
+    label, source = truth
+    return about["labels"][int(np.argmax(chances))] == label, source
 
 
 def score(hits: Sequence[Any], about: dict[str, Any]) -> str:
     """Write the accuracy."""
-    where = "table" if about["table"] else "folder"
-    share = 100 * sum(hits) / len(hits)
+    where = " or ".join(sorted({source for _, source in hits}))
+    share = 100 * sum(hit for hit, _ in hits) / len(hits)
     return f"{share:.2f} % of {len(hits)} images have the label of their {where}"

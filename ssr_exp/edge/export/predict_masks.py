@@ -7,8 +7,9 @@
     python predict.py --score --masks DIR img/  masks of their names in another folder: mean IoU
 
 A mask is a PNG file with a palette, of its image's size: each pixel is the place of its class among
-the labels, from 0; 255 where the network does not look. Masks of an earlier run are replaced;
-other files never are, and nothing is written among true masks.
+the labels, from 0; 255 where the network does not look. It lies in its folder as its image does
+below the folder that is named; where several are, below the one that holds them all. Masks of an
+earlier run are replaced; other files never are, and nothing is written among true masks.
 
 Needs Python 3.9, Pillow 10.1, NumPy and what runs the file: onnxruntime, executorch or torch.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,7 +28,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from ssr_exp.datasets.mask_files import PADDED, fitted_numbers
-from ssr_exp.datasets.preprocessing import Preprocessing, size_of
+from ssr_exp.datasets.preprocessing import SUFFIXES, Preprocessing, size_of
 
 UNKNOWN = (
     "--score takes images with masks: images/ beside masks/ with the same names, or --masks DIR"
@@ -40,7 +42,11 @@ ADDED = re.compile(r"[ _-](mask|masks|label|labels|gt|seg|segmentation|annotatio
 def add_options(parser: argparse.ArgumentParser, count: Callable[[str], int]) -> None:
     """Add what only masks know."""
     parser.add_argument(
-        "--to", metavar="DIR", default="predicted", help="where masks go (predicted)"
+        "--to",
+        metavar="DIR",
+        type=Path,
+        default=Path("predicted"),
+        help="where masks go (predicted)",
     )
     parser.add_argument("--masks", metavar="DIR", help="with --score: masks of the images")
     parser.set_defaults(is_output=is_predicted)
@@ -60,16 +66,21 @@ def shown(
         ValueError: if it cannot be written, or would replace a file that is no mask of an
             earlier run.
     """
-    path = Path(options.to, f"{file.stem}.png")
+    path = options.to / place(file, options)
     written = vars(options).setdefault("written", {})
-    if fault := refusal(path, file, written, options):
-        raise ValueError(f"its mask {path} would {fault}: type --to DIR")
+    if path in written:
+        raise ValueError(
+            f"its mask {path} would replace that of {written[path]}: predict it alone, and type "
+            "--to DIR"
+        )
     whole = in_image(mask, file, Preprocessing(**about["preprocessing"]))
     image = Image.fromarray(whole)
     image.putpalette([value for place in range(256) for value in color(place)])
     about_file = PngImagePlugin.PngInfo()
     about_file.add_text("Software", WRITER)
     try:
+        if fault := refusal(path, file, options):
+            raise ValueError(f"its mask {path} would {fault}: type --to DIR")
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path, pnginfo=about_file)
     except OSError as error:
@@ -83,21 +94,36 @@ def shown(
     return {"mask": str(path), "shares": shares}
 
 
-def refusal(
-    path: Path, file: Path, written: dict[Path, Path], options: argparse.Namespace
-) -> str | None:
+def place(file: Path, options: argparse.Namespace) -> Path:
+    """Say where an image's mask lies below `--to`: as the image below all that was named."""
+    if not hasattr(options, "above"):
+        options.above = above(options.images)
+    try:
+        inside = Path(os.path.abspath(file)).relative_to(options.above)
+    except ValueError:
+        inside = Path(file.name)
+    return inside.with_name(f"{file.stem}.png")
+
+
+def above(names: Sequence[str]) -> str:
+    """Find the folder that holds all files and folders of these names."""
+    folders = (name if os.path.isdir(name) else os.path.dirname(name) for name in names)
+    try:
+        return os.path.commonpath([os.path.abspath(folder) for folder in folders])
+    except ValueError:  # they are on several drives
+        return ""
+
+
+def refusal(path: Path, file: Path, options: argparse.Namespace) -> str | None:
     """Say why an image's mask must not be written to a path; None if it may be.
 
     Args:
         path: of the mask.
         file: the image.
-        written: the images of the masks of this run, by their paths.
         options: what was typed.
     """
     if path.resolve() == file.resolve():
         return "replace it"
-    if path in written:
-        return f"replace that of {written[path]}"
     roots = (root.resolve() for root, _ in folders_of_truth(file, options))
     if any(path.resolve().is_relative_to(root) for root in roots):
         return "lie among the true masks"
@@ -157,7 +183,7 @@ def truth_of_file(file: Path, about: dict[str, Any], options: argparse.Namespace
         return None
     path = file.absolute()
     folders = (folder for _, folder in folders_of_truth(file, options))
-    for folder in (folder for folder in folders if folder.is_dir()):
+    for folder in (folder for folder in folders if os.path.isdir(folder)):
         for other in masks_in(folder).get(file.stem, ()):
             if other.absolute() != path:
                 return file, other
@@ -166,9 +192,18 @@ def truth_of_file(file: Path, about: dict[str, Any], options: argparse.Namespace
 
 @functools.cache
 def masks_in(folder: Path) -> dict[str, list[Path]]:
-    """List the masks of a folder by the names that their images may have."""
+    """List the masks of a folder by the names that their images may have, images first.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
     found: dict[str, list[Path]] = {}
-    for path in sorted(path for path in folder.iterdir() if path.suffix.lower() not in NO_MASKS):
+    try:
+        paths = list(folder.iterdir())
+    except OSError as error:
+        raise ValueError(f"the masks in {folder} cannot be read ({error.strerror})") from None
+    paths = [path for path in paths if path.suffix.lower() not in NO_MASKS]
+    for path in sorted(paths, key=lambda path: (path.suffix.lower() not in SUFFIXES, path)):
         for stem in {path.stem, ADDED.sub("", path.stem)}:
             found.setdefault(stem, []).append(path)
     return found

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import glob
 import io
 import json
 import os
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import UnidentifiedImageError
 
-from ssr_exp.datasets.preprocessing import Preprocessing, normalised, pixels
+from ssr_exp.datasets.preprocessing import SUFFIXES, Preprocessing, normalised, pixels
 from ssr_exp.edge.export.predict_classes import (
     UNKNOWN,
     add_options,
@@ -85,6 +86,7 @@ def _run(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Predict what a command line names; the exit status is 1 if anything could not be read."""
     options = _parser().parse_args(arguments)
+    options.images = list(_expanded(options.images))
     if (model := _model(options.model)) is None:
         return _failed(f"there is no file {options.model or _known()}: type --model FILE")
     if model.suffix not in LOADERS:
@@ -95,10 +97,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(f"{model.name} takes a package that is not installed: {error}")
     except Exception as error:  # each runtime has its own
         return _failed(f"{model} cannot be loaded: {error}")
+    faults: list[OSError] = []
     try:
-        named = dict(_files(options))
+        named = dict(_files(options, faults.append))
     except ValueError as error:
         return _failed(str(error))
+    for fault in faults:
+        _failed(f"the folder {fault.filename} cannot be read ({fault.strerror})")
     if options.score:
         known = {file: one for file, one in named.items() if one.truth is not None}
         if not known:
@@ -108,7 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         named = known
     try:
         batch = min(BATCH, ABOUT["files"].get(model.name, 1))
-        return _say(predictions(run, named, ABOUT, batch=batch), named, options)
+        rows = predictions(run, named, ABOUT, batch=batch)
+        return _say(rows, named, options, failed=len(faults))
     except BrokenPipeError:  # nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -120,7 +126,7 @@ def _model(name: str | None) -> Path | None:
     """Find the file that is run: beside this script, too."""
     here = Path(__file__).resolve().parent
     paths = [Path(name), here / name] if name else [here / file for file in ABOUT["files"]]
-    return next((path for path in paths if path.is_file()), None)
+    return next((path for path in paths if os.path.isfile(path)), None)
 
 
 def _known() -> str:
@@ -135,12 +141,17 @@ class Named(NamedTuple):
 
 
 def _say(
-    rows: Iterable[tuple[Path, Any]], named: dict[Path, Named], options: argparse.Namespace
+    rows: Iterable[tuple[Path, Any]],
+    named: dict[Path, Named],
+    options: argparse.Namespace,
+    *,
+    failed: int,
 ) -> int:
-    """Print what was predicted; returns the exit status."""
-    results, done, others, failed = [], 0, 0, 0
+    """Print what was predicted; returns the exit status. `failed` things failed before."""
+    results, done, others = [], 0, 0
     for file, row in rows:
-        if isinstance(row, UnidentifiedImageError) and not named[file].directly:
+        is_meant = named[file].directly or file.suffix.lower() in SUFFIXES
+        if isinstance(row, UnidentifiedImageError) and not is_meant:
             others += 1
             continue
         if isinstance(row, Exception):
@@ -166,12 +177,16 @@ def _say(
 def _said(file: Path, shown: dict[str, Any], options: argparse.Namespace) -> str:
     """Write a line for a file."""
     if options.json:
-        return json.dumps({"file": str(file), **shown}, ensure_ascii=False)
+        return json.dumps({"file": str(file), **shown})  # ASCII, which every terminal takes
     return f"{file}: {line(shown)}"
 
 
-def _files(options: argparse.Namespace) -> Iterator[tuple[Path, Named]]:
+def _files(
+    options: argparse.Namespace, unread: Callable[[OSError], None]
+) -> Iterator[tuple[Path, Named]]:
     """List files; hidden files in folders are left out, and what an earlier run wrote there.
+
+    `unread` is told of each folder that cannot be read.
 
     Raises:
         ValueError: if a table cannot be read, or says nothing of use.
@@ -179,19 +194,27 @@ def _files(options: argparse.Namespace) -> Iterator[tuple[Path, Named]]:
     for name in map(Path, options.images):
         if name.suffix.lower() in TABLES:
             yield from _rows(name, options)
-        elif not name.is_dir():
+        elif not os.path.isdir(name):
             yield name, Named(True, truth_of_file(name, ABOUT, options))
         else:
-            for file in _inside(name):
+            for file in _inside(name, unread):
                 if options.is_output(file):
                     continue
                 yield file, Named(False, truth_of_file(file, ABOUT, options))
 
 
-def _inside(name: Path) -> Iterator[Path]:
+def _expanded(names: Iterable[str]) -> Iterator[str]:
+    """Expand wildcards as most shells do before; those of Windows leave them."""
+    for name in names:
+        is_pattern = ("*" in name or "?" in name) and not os.path.lexists(name)
+        found = sorted(glob.glob(name.replace("[", "[[]"))) if is_pattern else []
+        yield from found or [name]
+
+
+def _inside(name: Path, unread: Callable[[OSError], None]) -> Iterator[Path]:
     """List the files in a folder, and in the folders in it."""
     seen: set[tuple[int, int]] = set()  # links may lead back
-    for folder, folders, inside in os.walk(name, followlinks=True):
+    for folder, folders, inside in os.walk(name, onerror=unread, followlinks=True):
         here = os.stat(folder)
         if (here.st_dev, here.st_ino) in seen:
             folders.clear()
@@ -234,7 +257,7 @@ def _rows(path: Path, options: argparse.Namespace) -> Iterator[tuple[Path, Named
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "it is of no kind that is known"
+        return "it is damaged, or of no kind that is known"
     return str(error) or type(error).__name__
 
 

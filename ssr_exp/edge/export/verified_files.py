@@ -98,9 +98,9 @@ def write(work: Work) -> tuple[list[ExportedFile], list[str]]:
     Where the float32 file of a format fails, its int8 file is not tried: nobody would notice there
     that the outputs are others, and not only rounded.
     """
-    files, failed, wants_int8 = [], [], work.request.int8
-    for name in dict.fromkeys(work.request.format):
-        for int8 in (False, True) if wants_int8 and formats.find(name).QUANTISES else (False,):
+    files, failed = [], []
+    for name, precisions in _asked(work.request).items():
+        for int8 in precisions:
             label = f"{name}{' int8' if int8 else ''}"
             log.info("writing %s ...", label)
             try:
@@ -112,6 +112,23 @@ def write(work: Work) -> tuple[list[ExportedFile], list[str]]:
     return files, failed
 
 
+def asked(request: ExportConfig) -> set[str]:
+    """Name the files that are asked for."""
+    pairs = ((name, int8) for name, each in _asked(request).items() for int8 in each)
+    return {_name(name, int8=int8) for name, int8 in pairs}
+
+
+def _asked(request: ExportConfig) -> dict[str, tuple[bool, ...]]:
+    """List the formats that are asked for, and of each whether its files are quantised."""
+    both = {name for name in request.format if request.int8 and formats.find(name).QUANTISES}
+    return {name: (False, True) if name in both else (False,) for name in request.format}
+
+
+def _name(name: str, *, int8: bool) -> str:
+    """Name the file of a format."""
+    return f"{STEM}{'.int8' if int8 else ''}{formats.find(name).SUFFIX}"
+
+
 def _file(work: Work, name: str, *, int8: bool) -> ExportedFile:
     """Write one file and verify it; one that fails is gone.
 
@@ -119,7 +136,7 @@ def _file(work: Work, name: str, *, int8: bool) -> ExportedFile:
         SsrError: says why it failed.
     """
     kind = formats.find(name)
-    path = work.folder / f"{STEM}{'.int8' if int8 else ''}{kind.SUFFIX}"
+    path = work.folder / _name(name, int8=int8)
 
     def put(path: Path) -> tuple[str, ...]:
         return kind.write(work.order(int8=int8), path)

@@ -126,6 +126,20 @@ def test_an_int8_file_that_loses_more_than_is_typed_now_is_not_kept(
     ) in caplog.text
 
 
+def test_what_is_asked_for_again_and_fails_is_not_left_behind(
+    export_: Export, caplog: pytest.LogCaptureFixture
+) -> None:
+    both = {"model.onnx", "model.int8.onnx"}
+    assert export_("onnx", int8=True, loses=3.0, int8_drop=4) == both
+    assert export_("onnx", int8=True, loses=3.0) == {"model.onnx"}
+    said = "%s, which was there, is not kept: the one in its place failed"
+    assert said % "model.int8.onnx" in caplog.text
+    assert export_("torch_export", trust=True) == {"model.onnx", "model.pt2"}
+    # what torch.export writes differs by nothing, and ONNX Runtime's outputs by a little
+    assert export_("onnx", "torch_export", tolerance=1e-12) == {"model.pt2"}
+    assert said % "model.onnx" in caplog.text
+
+
 def test_a_file_that_may_run_code_stays_only_where_it_is_trusted(
     export_: Export, caplog: pytest.LogCaptureFixture
 ) -> None:

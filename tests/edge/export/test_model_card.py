@@ -84,6 +84,18 @@ def test_a_card_says_code_cost_accuracy_latency_recipe_and_how_to_load(runs: Pat
     assert str(runs) not in text
 
 
+def test_a_card_tells_what_scored_a_file_from_what_its_outputs_were_compared_on(runs: Path) -> None:
+    chosen, request = selection.find(runs, CODE), ExportConfig(format=["onnx"])
+    part = Samples("val", torch.zeros(3, 1, 8, 8))
+    ours, own = (
+        model_card.write(chosen, exported(runs), [each], request, None)
+        for each in (part, replace(part, own_validation=True))
+    )
+    assert "of seed 1: measured on 3 val images" in ours
+    assert "of seed 1: measured by the validation of the training's own code. " in own
+    assert "Outputs: compared on 3 val images" in own and "measured on 3" not in own
+
+
 def test_the_seeds_of_the_last_comparison_are_told(runs: Path) -> None:
     text = write(runs, "best")
     assert f"answer, resnet8 {CODE}: 97.00 +- 0.50 % on test" in text
@@ -124,6 +136,16 @@ def test_the_head_is_yaml_whatever_the_names_are(runs: Path) -> None:
     assert isinstance(read, dict)
     assert (read["license"], read["datasets"]) == ('mine: "free" #1', ["digits"])
     assert read["pipeline_tag"] == "image-classification"
+
+
+def test_the_tags_are_of_the_formats_that_are_there(runs: Path) -> None:
+    one = exported(runs).files[0]
+    kept = replace(one, file="model.int8.pte", format="executorch", int8=True)
+    latencies = {name: Latency((1.0,)) for name in (EAGER, "model.pte", kept.file)}
+    both = (replace(one, file="model.pte", format="executorch"), kept)
+    files = replace(exported(runs), files=both, latencies=latencies)
+    (tags,) = re.findall(r"^tags: .*$", write(runs, CODE, files), re.MULTILINE)  # of format=onnx
+    assert tags.count("executorch") == 1 and "onnx" not in tags
 
 
 def test_several_seeds_are_told_with_a_mean(runs: Path, make_record: Callable[..., Record]) -> None:

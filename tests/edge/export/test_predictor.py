@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import json
 import os
 import shutil
@@ -217,6 +218,12 @@ def test_labels_and_probabilities_are_printed_in_order(run: Run, tmp_path: Path)
     assert sum(shown["labels"].values()) == pytest.approx(1, abs=1e-6)
 
 
+def test_a_line_of_json_is_json_whatever_the_terminal_writes(run: Run, tmp_path: Path) -> None:
+    odd = save(tmp_path / "\u00fc\U0001f600.png", 10)
+    said = run("--json", str(odd)).out.encode("latin-1", "backslashreplace").decode("latin-1")
+    assert json.loads(said)["file"] == str(odd)
+
+
 def test_folders_are_walked_and_scored_by_their_names(run: Run, tmp_path: Path) -> None:
     (val := tmp_path / "val").mkdir()
     for number in range(9):
@@ -245,6 +252,70 @@ def test_the_nearest_folder_that_is_a_label_counts_wherever_it_stands(
         assert run("--score", folder).out == said
     monkeypatch.chdir(below.parent)
     assert run("--score", ".", "--model", str(tmp_path / "model.pt2")).out.startswith("100.00 %")
+
+
+def test_damaged_images_in_a_folder_are_said_and_fail(run: Run, tmp_path: Path) -> None:
+    save(tmp_path / "val/dark/1.png", 10)
+    (tmp_path / "val/dark/2.JPG").touch()
+    (tmp_path / "val/dark/3.png").write_bytes(b"\x88PNG")
+    (tmp_path / "val/dark/notes.txt").write_text("none")
+    ended = run("--score", "val")
+    assert (ended.code, ended.out) == (1, "100.00 % of 1 images have the label of their folder\n")
+    said = "val/dark/%s cannot be read as an image: it is damaged, or of no kind that is known"
+    others = "1 other files in these folders are of no kind that is read"
+    assert ended.err.splitlines() == [said % "2.JPG", said % "3.png", others]
+
+
+@pytest.fixture
+def locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of images that nobody may read, whoever runs the test."""
+    path = save(tmp_path / "val/bright/0.png", 240).parent
+
+    def refusing(real: Callable[..., Any], held: Callable[[Path], bool]) -> Callable[..., Any]:
+        def call(name: Any = ".", *words: Any, **more: Any) -> Any:
+            if isinstance(name, str | Path) and held(Path(os.path.abspath(name))):
+                raise PermissionError(errno.EACCES, "Permission denied", str(name))
+            return real(name, *words, **more)
+
+        return call
+
+    monkeypatch.setattr(os, "scandir", refusing(os.scandir, lambda one: one == path))
+    monkeypatch.setattr(os, "listdir", refusing(os.listdir, lambda one: one == path))
+    monkeypatch.setattr(os, "stat", refusing(os.stat, lambda one: path in one.parents))
+    return path
+
+
+def test_a_folder_that_cannot_be_read_is_said_and_fails(
+    run: Run, tmp_path: Path, locked: Path
+) -> None:
+    save(tmp_path / "val/dark/1.png", 10)
+    ended = run("--score", "val")
+    assert (ended.code, ended.out) == (1, "100.00 % of 1 images have the label of their folder\n")
+    assert ended.err == "the folder val/bright cannot be read (Permission denied)\n"
+    ended = run("val/bright")
+    assert (ended.code, ended.out) == (1, "") and "val/bright cannot be read" in ended.err
+
+
+def test_a_name_that_cannot_be_looked_up_ends_nothing(
+    run: Run, tmp_path: Path, locked: Path
+) -> None:
+    good = save(tmp_path / "good.png", 250)
+    (tmp_path / "val/bright/0.png").unlink()
+    for name in ("0" * 999 + ".png", "val/bright/0.png", "a\0b.png"):
+        ended = run(name, str(good))
+        assert ended.code == 1 and ended.out.startswith(f"{good}: bright")
+        assert "cannot be read as an image" in ended.err and len(ended.err.splitlines()) == 1
+    assert "there is no file 000" in run("--model", "0" * 999 + ".pt2", str(good)).err
+
+
+def test_wildcards_that_a_shell_leaves_are_expanded(run: Run, tmp_path: Path) -> None:
+    files = [save(tmp_path / f"set[1]/{name}.png", 10) for name in ("1", "2", "30", "odd*")]
+    assert run("set[1]/*.png").out.count(": dark ") == 4
+    assert run(str(tmp_path / "set[1]/?.png")).out.count(": dark ") == 2
+    said = run(str(files[-1])).out  # a file of that name
+    assert said.count(": dark ") == 1 and said.startswith(f"{files[-1]}: ")
+    ended = run("none/*.png")
+    assert ended.code == 1 and "none/*.png cannot be read as an image" in ended.err
 
 
 def test_images_without_labels_are_not_scored(run: Run, tmp_path: Path) -> None:
@@ -441,6 +512,22 @@ def test_a_table_needs_a_network_that_learnt_from_one_and_a_folder_labels(
     assert ended.code == 1 and "name a .csv file" in ended.err
 
 
+def test_what_says_the_labels_is_named(
+    tmp_path: Path, model: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = {"image": "picture", "targets": ["label"]}
+    run = runner(script(tmp_path, labels=NAMES, table=table), capsys)
+    save(tmp_path / "val/dark/1.png", 10)
+    save(tmp_path / "2.png", 10)
+    (tmp_path / "table.csv").write_text("picture,label\n2.png,bright")
+    for words, said in (
+        (["val"], "100.00 % of 1 images have the label of their folder\n"),
+        (["table.csv"], "0.00 % of 1 images have the label of their table\n"),
+        (["val", "table.csv"], "50.00 % of 2 images have the label of their folder or table\n"),
+    ):
+        assert run("--score", *words).out == said
+
+
 @pytest.mark.parametrize("digits", [1, 6])
 def test_average_precision_is_that_of_torchmetrics(digits: int) -> None:
     from torchmetrics.functional.classification import multilabel_average_precision
@@ -512,10 +599,43 @@ def test_masks_are_written_in_the_size_of_the_image_and_their_shares_printed(
 def test_a_mask_replaces_no_image_and_no_other_mask(run_masks: Run, tmp_path: Path) -> None:
     image = halves(tmp_path / "photos/a.png", 0, 255)
     before = image.read_bytes()
-    for words in (("--to", "photos", "photos"), ("photos/a.png", str(image))):
+    other = halves(tmp_path / "photos/a.bmp", 0, 0)  # of the same name
+    alone = "predict it alone, and type --to DIR"
+    for words, advice in (
+        (("--to", "photos", str(image)), ": type --to DIR"),
+        (("photos/a.png", str(image)), alone),
+        (("photos",), alone),
+    ):
         ended = run_masks(*words)
-        assert ended.code == 1 and "would replace" in ended.err and "type --to DIR" in ended.err
+        assert ended.code == 1 and "would replace" in ended.err and advice in ended.err
     assert image.read_bytes() == before
+    assert run_masks("--to", "other", str(other)).out.endswith("(other/a.png)\n")
+
+
+@pytest.mark.parametrize(
+    ("named", "masks"),
+    [
+        ("one", "a/0.png a/x/0.png b/0.png"),
+        ("one/", "a/0.png a/x/0.png b/0.png"),
+        ("one/a", "0.png x/0.png"),
+        ("one/a/ two/a/", "one/a/0.png one/a/x/0.png two/a/0.png"),
+        ("one/a one/b", "a/0.png a/x/0.png b/0.png"),
+        ("one/*/*.png", "a/0.png b/0.png"),
+        ("one/b/0.png one/a/x", "a/x/0.png b/0.png"),
+        ("two/../one/a", "0.png x/0.png"),
+        ("one/a one/a/x", "0.png x/0.png"),
+    ],
+)
+def test_masks_lie_in_each_other_as_their_images_do(
+    run_masks: Run, tmp_path: Path, named: str, masks: str
+) -> None:
+    for image in ("one/a/0.png", "one/a/x/0.png", "one/b/0.png", "two/a/0.png"):
+        halves(tmp_path / image, 0, 255)
+    for words, folder in ((["--to", "new/masks"], "new/masks"), ([], "predicted")):
+        ended = run_masks(*words, *named.split())
+        assert (ended.code, ended.err) == (0, "")
+        there = [path.relative_to(folder).as_posix() for path in Path(folder).rglob("*.png")]
+        assert sorted(there) == masks.split()
 
 
 @pytest.mark.parametrize(
@@ -535,7 +655,7 @@ def test_nothing_that_a_user_made_is_replaced(
     halves(tmp_path / "images/more/b.png", 0, 255)
     for folder in ("masks", "truth"):
         halves(tmp_path / folder / "a.png", 7, 0)
-        halves(tmp_path / folder / "b.png", 7, 0)
+        halves(tmp_path / folder / "more/b.png", 7, 0)
     (tmp_path / "linked").symlink_to("masks")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
     ended = run_masks(*words)
@@ -543,7 +663,8 @@ def test_nothing_that_a_user_made_is_replaced(
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
     for _ in range(2):  # what a run made the next one may replace
         assert run_masks("images").code == 0
-        assert {p.name for p in (tmp_path / "predicted").iterdir()} == {"a.png", "b.png"}
+        there = {p.relative_to("predicted").as_posix() for p in Path("predicted").rglob("*.png")}
+        assert there == {"a.png", "more/b.png"}
     halves(tmp_path / "predicted/a.png", 7, 0)  # by hand
     ended = run_masks("images")
     assert ended.code == 1 and ended.err.count("no mask of an earlier run") == 1
@@ -572,6 +693,15 @@ def test_masks_are_scored_beside_their_images_or_elsewhere(run_masks: Run, tmp_p
     assert ended.code == 1 and "6 x 4 pixels, and its image has 12 x 8" in ended.err
 
 
+def test_what_lies_beside_a_true_mask_is_not_taken_for_it(run_masks: Run, tmp_path: Path) -> None:
+    halves(tmp_path / "val/images/a.png", 0, 255)
+    halves(tmp_path / "val/masks/a_mask.tif", 0, 7)
+    for name in ("a.npy", "a.pgw", "a.tfw", "a_mask.TFW"):
+        (tmp_path / "val/masks" / name).write_text("0.5")
+    ended = run_masks("--score", "val/images")
+    assert (ended.code, ended.out, ended.err) == (0, "100.00 % mIoU of 1 images\n", "")
+
+
 def test_a_true_mask_that_is_none_ends_nothing(run_masks: Run, tmp_path: Path) -> None:
     for name in "abc":
         halves(tmp_path / f"val/images/{name}.png", 0, 255)
@@ -585,6 +715,17 @@ def test_a_true_mask_that_is_none_ends_nothing(run_masks: Run, tmp_path: Path) -
     assert "c.png cannot be used as its mask: cannot identify" in ended.err
 
 
+def test_true_masks_that_cannot_be_read_end_in_a_sentence(
+    run_masks: Run, tmp_path: Path, locked: Path
+) -> None:
+    halves(tmp_path / "images/a.png", 0, 255)
+    ended = run_masks("--score", "--masks", str(locked), "images")
+    said = f"the masks in {locked} cannot be read (Permission denied)\n"
+    assert (ended.code, ended.out, ended.err) == (1, "", said)
+    ended = run_masks("--score", "--masks", "0" * 999, "images")
+    assert ended.code == 1 and "or --masks DIR" in ended.err
+
+
 def test_masks_that_cannot_be_written_say_what_to_type(run_masks: Run, tmp_path: Path) -> None:
     halves(tmp_path / "images/a.png", 0, 255)
     (tmp_path / "predicted").write_text("a file")
@@ -592,6 +733,15 @@ def test_masks_that_cannot_be_written_say_what_to_type(run_masks: Run, tmp_path:
     assert (
         ended.code == 1 and ended.err.count("type --to DIR") == 1 and "run these" not in ended.err
     )
+
+
+def test_where_masks_may_not_be_looked_at_the_next_image_goes_on(
+    run_masks: Run, tmp_path: Path, locked: Path
+) -> None:
+    halves(tmp_path / "images/a.png", 0, 255)
+    halves(tmp_path / "images/b.png", 0, 255)
+    ended = run_masks("--to", str(locked), "images")
+    assert (ended.code, ended.err.count("cannot be written (Permission denied)")) == (1, 2)
 
 
 def test_masks_of_an_earlier_run_are_no_images_of_the_next(run_masks: Run, tmp_path: Path) -> None:
