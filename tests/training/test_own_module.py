@@ -1138,6 +1138,32 @@ def test_weights_that_a_constructor_loads_are_inherited_or_said_to_be_dropped(
     assert job.study.name != opened_study.open(conf).name
 
 
+def test_a_new_head_on_loaded_weights_is_drawn_and_named(
+    asked: Callable[..., Config], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    text = code(
+        "draw = torch.Generator().manual_seed(3)\n"
+        "        for layer in (self.net[0], self.net[2][0]):\n"
+        "            torch.nn.init.uniform_(layer.weight, generator=draw)"
+    )
+    opened_study.open(asked(text))
+    assert "loads trained weights when it is made" in caplog.text
+    conf = asked(text, "init=inherit", "checkpoint=target")
+    (one,), (other,) = run.plan(conf), run.plan(dataclasses.replace(conf, seed=7))
+    assert "drawn anew: " in caplog.text and "0.weight" in one.study.pretrained.state
+    networks = [fit.first_network(job).state_dict() for job in (one, other)]
+    drawn = one.study.pretrained.about["drawn"]
+    assert drawn and "0.weight" not in drawn
+    for name in networks[0]:
+        assert torch.equal(*(state[name] for state in networks)) is (name not in drawn)
+
+
+def test_a_constructor_that_draws_all_has_nothing_to_inherit(asked: Callable[..., Config]) -> None:
+    with pytest.raises(SsrError, match="draws all weights anew each time"):
+        opened_study.open(asked(code(), "init=inherit", "checkpoint=target"))
+
+
 def test_what_network_json_does_not_say_is_not_called(tmp_path: Path) -> None:
     """Its trust was checked; anyone may have written the study's file."""
     about = saved.Description(
