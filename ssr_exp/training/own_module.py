@@ -124,12 +124,13 @@ def network(module: LightningModule, conf: TaskConf) -> nn.Module:
 
 def constructed(conf: TaskConf, offered: Mapping[str, Any]) -> Constructed:
     """Say which weights a module's constructor gives its network, whatever it draws."""
-    made = []
+    made = list[nn.Module]()
     with isolate_rng():
         for seed in (1, 2):
             torch.manual_seed(seed)
             made.append(network(make(conf, offered), conf))
-    return transfer.constructed(*made)
+    one, again = made
+    return transfer.constructed(one, again)
 
 
 def load(folder: str | Path, *, trust: bool = False) -> LightningModule:

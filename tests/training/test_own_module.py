@@ -681,6 +681,48 @@ def test_example_inputs_stand_for_a_val_batch(asked: Callable[..., Config], own:
     assert opened.plan.input_shape == (1, 8, 8)
 
 
+HELD = {
+    "a partial": "self.infer = functools.partial(run, network=self.net)",
+    "a closure": "net = self.net; self.infer = lambda x: net(x)",
+    "a method of another object": "self.infer = Held(self.net).run",
+}
+
+
+@pytest.mark.parametrize("init", HELD.values(), ids=HELD)
+def test_validation_is_of_the_rescaled_network_whatever_function_holds_it(
+    asked: Callable[..., Config], init: str
+) -> None:
+    more = "\n\n".join(
+        (
+            "def run(x, network): return network(x)",
+            "class Held:\n    def __init__(self, network): self.network = network\n"
+            "    def run(self, x): return self.network(x)",
+        )
+    )
+    text = code(init, "\n\n" + more, "assert self.infer(x).equal(self.net(x))")
+    record, _ = trained(asked(text, *SMALLER))
+    assert record.score is not None
+
+
+def test_a_validation_that_calls_another_network_is_refused_with_example_inputs_too(
+    asked: Callable[..., Config], own: Own
+) -> None:
+    shape = own("import torch\n\ndef batch():\n    return torch.zeros(2, 1, 8, 8)\n")
+    text = code(
+        "HIDDEN.append(self.net)", "\n\nHIDDEN = []", **{"(self(x).argmax": "(HIDDEN[-1](x).argmax"}
+    )
+    with pytest.raises(SsrError, match="is not called in validation_step, nor is a layer of it"):
+        opened_study.open(asked(text, f"task.example_inputs={shape}.batch"))
+
+
+def test_validation_may_call_layers_of_the_network_alone(
+    asked: Callable[..., Config], own: Own
+) -> None:
+    shape = own("import torch\n\ndef batch():\n    return torch.zeros(2, 1, 8, 8)\n")
+    text = code().replace("return self.net(x)", "return self.net.forward(x)")
+    assert opened_study.open(asked(text, f"task.example_inputs={shape}.batch")).scored == "net"
+
+
 def test_an_edit_of_the_data_is_another_study_too(conf: Compose, own: Own) -> None:
     lit, data = own(code()), own(DATA)
     words = ("dataset=module", f"dataset.target={data}.Data")
