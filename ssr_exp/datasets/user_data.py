@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,10 +28,12 @@ from torch.utils.data import (
     SubsetRandomSampler,
 )
 
-from ssr_exp import user_code
+from ssr_exp import messages, user_code
 from ssr_exp.config import DatasetConf
 from ssr_exp.datasets.reading import Reading
 from ssr_exp.errors import SsrError, cause
+
+log = logging.getLogger(__name__)
 
 # Whose order all devices know: Lightning shares the first two out itself.
 SHARED = (RandomSampler, SequentialSampler, DistributedSampler)
@@ -352,19 +355,26 @@ def _digest(loader: Any, name: str, *, looks: bool) -> str:
 
 
 def _samples(loader: Any, picked: Sequence[int] | None) -> Iterator[Any]:
-    """Take some samples of a loader's data set, or its first batches where it has no index."""
+    """Take some samples of a loader's data set, or its first batches where it has no index.
+
+    One by one: each may be a whole volume.
+    """
     dataset: Any = getattr(loader, "dataset", None)
     count = _size(loader, "val", looks=False) if picked is None else len(picked)
     try:
         has_index = hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset)
         if count is None or not has_index:
-            samples = list(islice(loader, 2))
-        else:
-            where = np.linspace(0, count - 1, min(count, SAMPLES)).astype(int).tolist()
-            samples = [dataset[at if picked is None else picked[at]] for at in where]
+            yield from islice(loader, 2)
+            return
+        where = np.linspace(0, count - 1, min(count, SAMPLES)).astype(int).tolist()
+        if messages.is_first(what := f"reading {len(where)} of {count} val samples"):
+            log.info(
+                "%s, several times, to know this val set again: to skip that, %s", what, VERSION
+            )
+        for at in where:
+            yield dataset[at if picked is None else picked[at]]
     except Exception as error:  # of anyone's code
         raise SsrError(f"a val sample cannot be read: {cause(error)}.") from error
-    yield from samples
 
 
 def _pieces(value: Any) -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -242,6 +243,28 @@ def test_a_sample_that_cannot_be_read_is_a_sentence() -> None:
 
     with pytest.raises(SsrError, match="a val sample cannot be read: ValueError: no file"):
         content(Broken([1]))
+
+
+def test_val_samples_are_read_one_by_one_and_that_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    made, most = list[weakref.ref[Any]](), [0]
+
+    class Volume(np.ndarray[Any, Any]):
+        pass
+
+    class Volumes(list[int]):
+        def __getitem__(self, index: Any) -> Any:
+            volume = np.zeros(3).view(Volume)
+            made.append(weakref.ref(volume))
+            most[0] = max(most[0], sum(one() is not None for one in made))
+            return volume
+
+    caplog.set_level("INFO")
+    content(Volumes(range(97)))
+    assert most[0] <= 2
+    assert "reading 64 of 97 val samples, several times" in caplog.text
+    caplog.clear()
+    content(Volumes(range(96)), version="1")
+    assert "val samples" not in caplog.text
 
 
 def test_a_stream_and_several_loaders_are_looked_at_too() -> None:
