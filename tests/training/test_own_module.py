@@ -899,6 +899,37 @@ def test_inputs_of_validation_are_few_and_from_all_over_it() -> None:
     assert taken.min() == 0 and taken.diff(dim=0).min() >= 20 and taken.max() >= 80
 
 
+def test_inputs_of_validation_are_fewer_where_they_are_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(own_validation, "MOST_BYTES", 5 * 4 * 100)
+    spread = own_validation._Spread(256)
+    for number in range(40):
+        spread.add(torch.full((2, 100), float(number)))
+        assert len(spread._kept) <= 5
+    taken = spread.taken()
+    assert taken is not None and len(taken) >= 2 and taken[:, 0].diff().min() > 0
+    one = own_validation._Spread(3)
+    one.add(torch.zeros(1, 10**4))
+    assert one.taken() is not None  # however large
+
+
+@pytest.mark.parametrize(("int8", "count"), [(False, 32), (True, 256)])
+def test_inputs_of_validation_are_many_where_int8_is_calibrated_alone(
+    asked: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, int8: bool, count: int
+) -> None:
+    conf, counts = asked(code()), list[int]()
+    run.train(conf)
+    (job,) = run.plan(conf)
+    folder = str(run.folder(Store(conf.paths.runs), job))
+    chosen = selection.find(Path(conf.paths.runs), folder, trust=True)
+    request = ExportConfig(paths=conf.paths, int8=int8, max_batch=8)
+    task, dataset = exports._task(chosen), exports._dataset(request, chosen)
+    monkeypatch.setattr(OwnValidation, "inputs", lambda self, n: counts.append(n))
+    exports._own_inputs(request, chosen, task, dataset)
+    assert counts == [count]
+
+
 def test_a_module_learns_masks_of_black_and_white_and_its_study_says_how_they_were_read(
     asked: Callable[..., Config], tmp_path: Path
 ) -> None:
