@@ -932,6 +932,16 @@ def test_a_script_that_begins_a_study_when_imported_is_refused(
     logging.getLogger(__name__).debug("%s", text)
 
 
+def test_a_share_of_a_score_without_bounds_is_said_when_a_study_begins(
+    begin: Begin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = begin(score=Score("snr", "max", unit="dB"), max_drop=None)
+    study.ask()
+    said = " ".join(capsys.readouterr().out.split())
+    assert "the answer may lose 2% of the baseline's snr, and of a score without bounds" in said
+    assert "in a Study max_drop=NUMBER" in said
+
+
 # --- what a review found
 
 
