@@ -129,6 +129,13 @@ def test_a_baseline_that_inherits_is_the_network_itself(
     assert "are drawn anew" in refused(lambda: begin(init="inherit", name="other"))
 
 
+def test_a_list_of_images_without_the_part_that_is_rescaled_says_what_to_pass(begin: Begin) -> None:
+    said = refused(lambda: begin(network=None))
+    assert "cannot be a list" in said
+    assert "pass network=, with one of backbone, head, score, rest, or a path inside" in said
+    assert "network=" not in refused(lambda: begin(inputs=["a"], network=None))
+
+
 def trained_in_part() -> nn.Module:
     """A backbone of which the first layers were trained, and the last are new."""
     whole, new = trained_before(), Detector().backbone[3]

@@ -248,12 +248,19 @@ def traced(
         return whole, planning.trace(whole, example_inputs, **split), None
     except SsrError as error:
         names = ", ".join(name for name, _ in [*whole.named_children()][:12])
-        if not (meta.asks_for_values(error) and names):
+        if not ((meta.asks_for_values(error) or _is_one_list(example_inputs)) and names):
             raise
         raise SsrError(
             f"{error} Or rescale a part of it that is called with one tensor: pass network=, with "
             f"one of {names}, or a path inside of one."
         ) from None
+
+
+def _is_one_list(example_inputs: Any) -> bool:
+    """Say whether example inputs are a list of tensors, as a detector takes its images."""
+    if not (isinstance(example_inputs, list) and example_inputs):
+        return False
+    return all(isinstance(one, Tensor) for one in example_inputs)
 
 
 def _call(whole: nn.Module, example_inputs: Any) -> Run:
