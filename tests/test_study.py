@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -853,6 +854,32 @@ def test_a_network_without_a_name_trains_and_is_told_of(
     study = begin(lambda: shapes.make_network())
     assert "no name that can be imported" in caplog.text
     assert len(finish(study, scored)) == 8
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("audio-search.py", "audio-search.py is no name of a module: call it audio_search.py"),
+        ("01_search.py", "01_search.py is no name of a module: call it script_01_search.py"),
+    ],
+)
+def test_a_script_whose_name_is_none_of_a_module_is_told_its_name(
+    begin: Begin,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    script: str,
+    said: str,
+) -> None:
+    main = types.ModuleType("__main__")
+    main.__file__ = f"/somewhere/{script}"
+    monkeypatch.setitem(sys.modules, "__main__", main)
+
+    def make_network() -> nn.Module:
+        return shapes.make_network()
+
+    make_network.__module__, make_network.__qualname__ = "__main__", "make_network"
+    begin(make_network)
+    assert said in caplog.text and "a lambda" not in caplog.text
 
 
 def trained_before() -> nn.Module:

@@ -312,10 +312,14 @@ def model(make_network: Callable[[], nn.Module]) -> ModelConf:
     except (TypeError, ValueError):
         name = None
     if name is None:
+        script = user_code.misnamed_script(make)
+        why = script or "a lambda, a function in a function, a notebook's cell"
+        remedy = "" if script else " Write it as a function of a module."
         log.warning(
-            "make_network has no name that can be imported (a lambda, a function in a function, a "
-            "notebook's cell): this session trains all the same, but commands such as ssr export "
-            "cannot make its networks. Write it as a function of a module."
+            "make_network has no name that can be imported (%s): this session trains all the same, "
+            "but commands such as ssr export cannot make its networks.%s",
+            why,
+            remedy,
         )
         name, arguments = user_code.name_for_session(make_network), {}
     short = name.rpartition(".")[2]
