@@ -50,8 +50,9 @@ def find(target: str, key: str = "model.target") -> Callable[..., Any]:
         return make
     if target.startswith(UNNAMED):
         raise SsrError(
-            f"{target.removeprefix(UNNAMED)} was a lambda, a function in a function or a cell of "
-            "another session's notebook: write it as a function of a module, and begin again."
+            f"{target.removeprefix(UNNAMED)} was a lambda, a function in a function, a cell of "
+            "another session's notebook, or in a script whose name is no name of a module (such as "
+            "01-search.py): write it as a function of a module, and begin again."
         )
     parts = target.split(".")
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
@@ -116,6 +117,24 @@ def script_module() -> str | None:
     path = Path(file or "")  # a console script such as `ssr` has no suffix, and is no module
     is_ours = path.resolve().parent == SCRIPTS and path.stem in COMMANDS
     return path.stem if path.suffix == ".py" and path.stem.isidentifier() and not is_ours else None
+
+
+def misnamed_script(make: Callable[..., Any]) -> str | None:
+    """Say which name the script that runs would need for what it makes to be imported.
+
+    None where it is no script's name that stands in the way.
+    """
+    if getattr(make, "__module__", None) != MAIN or script_module() is not None:
+        return None
+    if not all(part.isidentifier() for part in getattr(make, "__qualname__", "").split(".")):
+        return None
+    path = Path(getattr(sys.modules.get(MAIN), "__file__", None) or "")
+    if path.suffix != ".py" or path.stem.isidentifier():
+        return None
+    better = re.sub(r"\W+", "_", path.stem).strip("_")
+    if not better.isidentifier():
+        better = f"script_{better}".rstrip("_")
+    return f"{path.name} is no name of a module: call it {better}.py"
 
 
 def takes(target: str, name: str) -> bool:

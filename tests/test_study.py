@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -886,6 +887,32 @@ def test_a_network_without_a_name_trains_and_is_told_of(
     assert len(finish(study, scored)) == 8
 
 
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("audio-search.py", "audio-search.py is no name of a module: call it audio_search.py"),
+        ("01_search.py", "01_search.py is no name of a module: call it script_01_search.py"),
+    ],
+)
+def test_a_script_whose_name_is_none_of_a_module_is_told_its_name(
+    begin: Begin,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    script: str,
+    said: str,
+) -> None:
+    main = types.ModuleType("__main__")
+    main.__file__ = f"/somewhere/{script}"
+    monkeypatch.setitem(sys.modules, "__main__", main)
+
+    def make_network() -> nn.Module:
+        return shapes.make_network()
+
+    make_network.__module__, make_network.__qualname__ = "__main__", "make_network"
+    begin(make_network)
+    assert said in caplog.text and "a lambda" not in caplog.text
+
+
 def trained_before() -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(3)
@@ -961,6 +988,16 @@ def test_a_script_that_begins_a_study_when_imported_is_refused(
     text = refused(lambda: user_code.find("unguarded.study"))
     assert "if __name__ == '__main__'" in text
     logging.getLogger(__name__).debug("%s", text)
+
+
+def test_a_share_of_a_score_without_bounds_is_said_when_a_study_begins(
+    begin: Begin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = begin(score=Score("snr", "max", unit="dB"), max_drop=None)
+    study.ask()
+    said = " ".join(capsys.readouterr().out.split())
+    assert "the answer may lose 2% of the baseline's snr, and of a score without bounds" in said
+    assert "in a Study max_drop=NUMBER" in said
 
 
 # --- what a review found

@@ -129,6 +129,38 @@ def test_a_baseline_that_inherits_is_the_network_itself(
     assert "are drawn anew" in refused(lambda: begin(init="inherit", name="other"))
 
 
+def test_a_list_of_images_without_the_part_that_is_rescaled_says_what_to_pass(begin: Begin) -> None:
+    said = refused(lambda: begin(network=None))
+    assert "cannot be a list" in said
+    assert "pass network=, with one of backbone, head, score, rest, or a path inside" in said
+    assert "network=" not in refused(lambda: begin(inputs=["a"], network=None))
+
+
+def trained_in_part() -> nn.Module:
+    """A backbone of which the first layers were trained, and the last are new."""
+    whole, new = trained_before(), Detector().backbone[3]
+    whole.backbone[3] = new
+    return whole
+
+
+def test_what_is_new_in_a_trained_part_is_drawn_and_named(
+    begin: Begin, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    caplog.set_level("INFO")
+    begin(trained_in_part, runs=tmp_path / "fresh")
+    assert "make_network() gives trained weights of backbone, and every" in caplog.text
+    study = begin(trained_in_part, init="inherit")
+    assert "drawn anew: backbone.3.0.weight." in caplog.text
+    baseline, own = ask(study), trained_before().state_dict()
+    first, second = (study.network(baseline.code, seed=seed).state_dict() for seed in (0, 1))
+    for name in ("backbone.0.0.weight", "backbone.2.0.weight"):
+        assert torch.equal(first[name], own[name]) and torch.equal(second[name], own[name])
+    drawn = "backbone.3.0.weight"
+    assert not torch.equal(first[drawn], own[drawn])
+    assert not torch.equal(first[drawn], second[drawn])
+    begin(trained_in_part, init="inherit")  # its fingerprint is of what is the same each time
+
+
 def test_weights_are_those_of_the_whole(begin: Begin) -> None:
     study = begin()
     baseline, other = ask(study), ask(study)

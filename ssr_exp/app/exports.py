@@ -37,6 +37,8 @@ from ssr_exp.training.own_validation import OwnValidation
 
 log = logging.getLogger(__name__)
 
+COMPARED = 32  # inputs of validation, where none are to calibrate int8
+
 Read = TypeVar("Read")
 
 
@@ -178,7 +180,8 @@ def _own_inputs(
     )
     if task.name is TaskKind.module:
         log.info("files are scored by the validation of %s, in the network's place", task.target)
-    inputs = validation.inputs(conf.calibration)
+    most = conf.calibration if conf.int8 else min(conf.calibration, max(COMPARED, conf.max_batch))
+    inputs = validation.inputs(most)
     has_several = task.name is TaskKind.module and validation.puts_out == "several"
     if inputs is None or has_several:  # our own tasks judge the first output
         drawn = FlatNetwork(chosen.network, of_shape(about.input_shape, chosen.network))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -81,22 +81,29 @@ def drawn(
     return index[~is_out], index[is_out]
 
 
-def check_enough(images: Images, index: Indices, parts: Sequence[str]) -> None:
+def check_enough(
+    classes: Sequence[str], labels: Indices, parts: Sequence[str], unread: Mapping[str, str]
+) -> None:
     """Refuse classes that have less than one image for each part.
 
     Args:
-        images: the images that `index` points into.
-        index: positions that are split.
+        classes: their names.
+        labels: of each image that is split the position of its class.
         parts: what they are split into, such as train and val.
+        unread: by the class, in words, what of it is not read.
     """
-    counts = np.bincount(images.labels.numpy()[index], minlength=len(images.classes))
-    few = [(name, int(n)) for name, n in zip(images.classes, counts, strict=True) if n < len(parts)]
+    counts = np.bincount(labels, minlength=len(classes))
+    few = [(name, int(n)) for name, n in zip(classes, counts, strict=True) if n < len(parts)]
     if not few:
         return
-    named = ", ".join(f"class '{name}' has {n} image{'s' * (n != 1)}" for name, n in few[:_NAMED])
+    more_of = {name: f" ({words})" for name, words in unread.items()}
+    named = ", ".join(
+        f"class '{name}' has {n} image{'s' * (n != 1)}{more_of.get(name, '')}"
+        for name, n in few[:_NAMED]
+    )
     more = f", and {len(few) - _NAMED} other classes have too few" if len(few) > _NAMED else ""
     removal = ", or remove its folder" if len(few) == 1 else ", or remove their folders"
-    rest = len(images.classes) - len(few)
+    rest = len(classes) - len(few)
     raise SsrError(
         f"{named}{more}; {len(parts)} are needed, one each for {' and '.join(parts)}: add images"
         f"{removal if rest >= 2 else ''}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,14 +29,17 @@ from torch.utils.data import (
     SubsetRandomSampler,
 )
 
-from ssr_exp import user_code
+from ssr_exp import messages, user_code
 from ssr_exp.config import DatasetConf
 from ssr_exp.datasets.reading import Reading
 from ssr_exp.errors import SsrError, cause
 
+log = logging.getLogger(__name__)
+
 # Whose order all devices know: Lightning shares the first two out itself.
 SHARED = (RandomSampler, SequentialSampler, DistributedSampler)
 SAMPLES = 64  # of val, whose content is fingerprinted
+LONG_S = 5.0  # that reading them takes, from when on it is said
 VERSION = "type dataset.version=NAME, and another name whenever the val set changes"
 
 
@@ -363,20 +368,30 @@ def _digest(loader: Any, name: str, *, looks: bool) -> str:
 
 
 def _samples(loader: Any, picked: Sequence[int] | None) -> Iterator[Any]:
-    """Take some samples of a loader's data set, or its first batches where it has no index."""
+    """Take some samples of a loader's data set, or its first batches where it has no index.
+
+    One by one: each may be a whole volume.
+    """
     dataset: Any = getattr(loader, "dataset", None)
     count = _size(loader, "val", looks=False) if picked is None else len(picked)
     try:
         has_index = hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset)
         if count is None or not has_index:
-            samples = list(islice(loader, 2))
-        else:
-            where = np.linspace(0, count - 1, min(count, SAMPLES)).astype(int).tolist()
-            samples = [dataset[at if picked is None else picked[at]] for at in where]
+            yield from islice(loader, 2)
+            return
+        where = np.linspace(0, count - 1, min(count, SAMPLES)).astype(int).tolist()
+        begun, what = time.monotonic(), f"reading {len(where)} of {count} val samples"
+        for number, at in enumerate(where):
+            sample = dataset[at if picked is None else picked[at]]
+            is_long = (time.monotonic() - begun) * len(where) > LONG_S
+            if number == 0 and is_long and messages.is_first(what):
+                said = "%s, several times, to know this val set again: to skip that, %s"
+                log.info(said, what, VERSION)
+            yield sample
+            del sample
     except (Exception, SystemExit) as error:  # of anyone's code
         user_code.check_exit(error)
         raise SsrError(f"a val sample cannot be read: {cause(error)}.") from error
-    yield from samples
 
 
 def _pieces(value: Any) -> Iterator[bytes]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from types import MethodType
+from contextlib import suppress
+from functools import partial
+from types import FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -128,12 +130,36 @@ class Relinking:
         elif isinstance(value, list):
             value[:] = [self.of(part, f"{where}[{i}]", levels) for i, part in enumerate(value)]
         elif type(value) in (tuple, set, frozenset):
-            return type(value)(self.of(part, where, levels) for part in value)
+            held = list(value)
+            parts = [self.of(part, where, levels) for part in held]
+            is_same = all(one is other for one, other in zip(held, parts, strict=True))
+            return value if is_same else type(value)(parts)
         elif isinstance(value, nn.Module):
             self._module(value, where, levels)
+        elif isinstance(value, partial):
+            self._partial(value, where, levels)
+        elif isinstance(value, MethodType):
+            self.of(value.__self__, where, levels)
+        elif isinstance(value, FunctionType):
+            self._closure(value, where, levels)
         elif isinstance(value, torch.optim.Optimizer) or _is_foreign(value):
             self.of(vars(value), where, levels)
         return value
+
+    def _partial(self, value: Any, where: str, levels: int) -> None:
+        """Go through a partial, and change it in place: others may hold it, too."""
+        held = value.__reduce__()[2]  # its function, its arguments, its attributes
+        value.__setstate__(tuple(self.of(part, where, levels) for part in held))
+
+    def _closure(self, function: FunctionType, where: str, levels: int) -> None:
+        """Go through the variables of others that a function reads."""
+        for name, cell in zip(
+            function.__code__.co_freevars, function.__closure__ or (), strict=True
+        ):
+            with suppress(ValueError):  # nothing is in it yet
+                held = cell.cell_contents
+                if (new := self.of(held, _joined(where, name), levels)) is not held:
+                    cell.cell_contents = new
 
     def _module(self, value: nn.Module, where: str, levels: int) -> None:
         """Go through a module's parts and attributes; how deep its parts lie does not matter."""

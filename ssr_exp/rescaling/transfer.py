@@ -12,12 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+import torch
 from torch import Tensor, nn
 
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import adapt
+from ssr_exp.rescaling import adapt, initialise, replacing
 from ssr_exp.rescaling.inputs import Example
 
+LOADED = 0.1  # share of the weights that are loaded where a constructor gives trained ones
 LEAST = 0.5  # share of the tensors between stem and head that weights must fit
 NAMED = 3  # tensors in a sentence
 COUNTER = "num_batches_tracked"  # of batch norms; nothing that is learnt
@@ -41,6 +43,49 @@ class Transfer:
     stem: tuple[str, ...] = ()
     adapted: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Constructed:
+    """What a constructor gives its network each time that it is called, and what it draws.
+
+    Attributes:
+        same: tensors of the state dict that are the same each time.
+        drawn: the others.
+        share: of the weights, those of the first; what is set by a pattern does not count.
+    """
+
+    same: frozenset[str]
+    drawn: tuple[str, ...]
+    share: float
+
+    @property
+    def is_trained(self) -> bool:
+        """Say whether a notable part of the weights is loaded, and not drawn."""
+        return self.share >= LOADED
+
+
+def constructed(network: nn.Module, again: nn.Module, part: str | None = None) -> Constructed:
+    """Compare two networks that one constructor made, with other random numbers.
+
+    Args:
+        network: the one.
+        again: the other, of the same layers.
+        part: the path of what is compared in them; None: all of it is.
+    """
+    prefix = "" if part is None else f"{part}."
+    state, other = network.state_dict(), again.state_dict()
+    names = [name for name in state if name.startswith(prefix)]
+    same = frozenset(name for name in names if torch.equal(state[name], other[name]))
+    sizes = {
+        name: tensor.numel()
+        for name, tensor in network.named_parameters()
+        if name in names
+        and replacing.is_telling(tensor.detach())
+        and not initialise.is_patterned(tensor.detach(), by_itself=True)
+    }
+    share = sum(size for name, size in sizes.items() if name in same) / max(1, sum(sizes.values()))
+    return Constructed(same, tuple(name for name in names if name not in same), share)
 
 
 def fit(

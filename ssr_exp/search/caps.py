@@ -32,6 +32,7 @@ from ssr_exp.search.outcome import resolved
 from ssr_exp.search.proposals import acquisition
 from ssr_exp.search.space import Space
 
+USUAL_DROP = "2%"  # of a score that is not in percent
 MOST_DRAWN = 10_000  # points that a joint posterior is drawn at
 EXACT = ("params", "macs", "gemms")  # known of any network without training or measuring it
 WORDS = {
@@ -82,7 +83,7 @@ def max_drop(conf: ObjectiveConf, score: Score, baseline: float) -> float:
     Raises:
         SsrError: if it is neither a number nor a share.
     """
-    usual = "1" if score.unit == PERCENT else "2%"
+    usual = "1" if score.unit == PERCENT else USUAL_DROP
     asked = usual if conf.max_drop is None else str(conf.max_drop)
     return score.read_drop(asked, baseline, "objective.max_drop")
 

@@ -239,7 +239,7 @@ class Search:
         Raises:
             SsrError: if a latency is needed that nobody measured, or no network keeps its cap.
         """
-        if self.val is not None and self.to_come():  # else it is said beside the answer
+        if self.to_come():  # else it is said beside the answer
             told = self.val_warnings.before(self.evidence.score, self.evidence.records)
             printing.print_new(told)
         if not self.space.is_enumerable:

@@ -1,4 +1,4 @@
-"""What is said of val where it is too small, or the baseline has learnt nothing from its images."""
+"""What is said of val where it is too small, of a baseline that learnt nothing, of a vague drop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ssr_exp.runs.record import Record
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import is_done
 from ssr_exp.search.belief import Belief
-from ssr_exp.search.caps import max_drop, read_caps
+from ssr_exp.search.caps import USUAL_DROP, max_drop, read_caps
 from ssr_exp.search.resolution import ValSet
 
 
@@ -21,7 +21,7 @@ class ValWarnings:
     """The warnings of one search.
 
     Args:
-        val: the images that networks are compared by; None: not known, and nothing is said.
+        val: the images that networks are compared by; None: not known, nothing is said of them.
         objective: what the answer may lose, and how sure it is to be.
         cap: its drop is what the answer may lose, where that is less.
         baseline: its code.
@@ -34,7 +34,9 @@ class ValWarnings:
 
     def before(self, score: Score, records: Iterable[Record]) -> list[str]:
         """Warn before anything is trained; the baseline may have been before."""
-        return self._too_coarse(score, score.clamped(math.inf), self._accuracy(records))
+        accuracy = self._accuracy(records)
+        coarse = self._too_coarse(score, score.clamped(math.inf), accuracy)
+        return [*self._vague_drop(score, accuracy), *coarse]
 
     def _accuracy(self, records: Iterable[Record]) -> float | None:
         """Say how accurate the baseline is, in percent, if it was trained before."""
@@ -54,10 +56,31 @@ class ValWarnings:
         return self._known(belief.score, value)
 
     def _known(self, score: Score, accuracy: float) -> list[str]:
+        vague = self._vague_drop(score, accuracy)
         if self.val is None:
-            return []
+            return vague
         coarse = self._too_coarse(score, accuracy, accuracy)
-        return [*coarse, *self.val.learnt_nothing(accuracy)]
+        return [*vague, *coarse, *self.val.learnt_nothing(accuracy)]
+
+    def _vague_drop(self, score: Score, baseline: float | None) -> list[str]:
+        """Warn of the usual share of a score without bounds, such as dB, of which 0 is no zero.
+
+        Args:
+            score: what networks are judged by.
+            baseline: its score; None: it is not known yet.
+        """
+        if self.objective.max_drop is not None or score.bounds != (None, None):
+            return []
+        lost = ""
+        if baseline is not None:
+            drop = score.short_drop(max_drop(self.objective, score, baseline))
+            lost = f", {drop} of {score.text(baseline)}"
+        return [
+            f"the answer may lose {USUAL_DROP} of the baseline's {score.name}{lost}, and of a "
+            f"score without bounds that may be next to nothing: type objective.max_drop=NUMBER"
+            f"{f' (in {score.unit})' if score.unit else ''}, in a Study max_drop=NUMBER, or say "
+            "the score's bounds"
+        ]
 
     def _too_coarse(self, score: Score, whole: float, accuracy: float | None) -> list[str]:
         """Warn of what may be lost; shares of it are of `whole`."""

@@ -12,15 +12,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ssr_exp.config import Config, ModelConf, Normalization, Stem
+from ssr_exp.config import Config, ModelConf, Normalization, Stem, TaskConf
 from ssr_exp.datasets.images import Splits
 from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, saved, seeds, transfer
+from ssr_exp.rescaling import codes, saved, seeds, transfer, user_modules
 from ssr_exp.rescaling.inputs import Signature
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.rescaling.transfer import Transfer
-from ssr_exp.training import checkpoints, published_weights
+from ssr_exp.training import checkpoints, own_module, published_weights
 from ssr_exp.training.checkpoints import Split
 from ssr_exp.training.config_key import ConfigKey
 
@@ -68,7 +68,8 @@ def read(conf: Config, splits: Splits | UserData, seed: nn.Module, plan: Plan) -
     """
     assert conf.checkpoint is not None  # see `pretrained.check`
     if conf.checkpoint == TARGET:
-        return _constructed(conf, seed)
+        classes, channels = splits.num_classes, splits.image_shape[0]
+        return _constructed(ConfigKey(conf.model), ConfigKey(conf.task), seed, classes, channels)
     first = _read(
         conf.checkpoint,
         checkpoints.changed(conf.checkpoint),
@@ -85,19 +86,37 @@ def read(conf: Config, splits: Splits | UserData, seed: nn.Module, plan: Plan) -
     return first
 
 
-def _constructed(conf: Config, seed: nn.Module) -> FirstWeights:
+@lru_cache(maxsize=4)
+def _constructed(
+    model: ConfigKey[ModelConf],
+    task: ConfigKey[TaskConf],
+    seed: nn.Module,
+    num_classes: int | None,
+    channels: int,
+) -> FirstWeights:
     """Take the weights that the constructor of a module of the user's own gives its network.
 
+    Those that it draws anew each time are drawn; says which.
+
     Raises:
-        SsrError: if the network is none of such a module.
+        SsrError: if the network is none of such a module, or all of its weights are drawn.
     """
-    if not seeds.is_part(conf.model):
+    if not seeds.is_part(model.part):
         raise SsrError(
             "checkpoint=target takes what the constructor of your own module loads: type "
             "task=module, or checkpoint=PATH."
         )
-    state = copy.deepcopy(seed.state_dict())
-    about = {"from": f"the constructor of {conf.task.target}", "drawn": [], "adapted": []}
+    name = f"the constructor of {task.part.target}"
+    found = own_module.constructed(task.part, user_modules.offered(num_classes, channels))
+    if not found.share:
+        raise SsrError(
+            f"checkpoint=target starts networks from what {name} loads, and it draws all weights "
+            "anew each time: load trained ones there, or type init=fresh checkpoint=null."
+        )
+    if found.drawn:
+        log.info("%s starts from %s; drawn anew: %s.", model.part.name, name, named(found.drawn))
+    state = copy.deepcopy({n: t for n, t in seed.state_dict().items() if n in found.same})
+    about = {"from": name, "drawn": [*found.drawn], "adapted": []}
     return FirstWeights(state, checkpoints.digest(state), about)
 
 
@@ -169,12 +188,13 @@ def _say(name: str, conf: ModelConf, image_shape: tuple[int, ...], taken: Transf
         "not used": taken.unused,
         "kept with model.stem=imagenet": sorted(stem),
     }
-    words = "; ".join(f"{what}: {_named(names)}" for what, names in parts.items() if names)
+    words = "; ".join(f"{what}: {named(names)}" for what, names in parts.items() if names)
     if words:
         log.info("%s starts from %s; %s.", seeds.spell(conf), name, words)
 
 
-def _named(tensors: Sequence[str]) -> str:
+def named(tensors: Sequence[str]) -> str:
+    """Name the first of some tensors, and say how many more there are."""
     more = len(tensors) - MOST_NAMED
     return ", ".join(tensors[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 

@@ -216,8 +216,9 @@ def build(job: Job) -> nn.Module:
         whole = seeds.build(
             job.conf.model, num_classes=None, input_shape=study.plan.input_shape
         ).train()
-        if study.pretrained.state is not None:
-            taken = replace(study.pretrained, state=study.part.own_state(whole))
+        if (known := study.pretrained.state) is not None:
+            state = {n: t for n, t in study.part.own_state(whole).items() if n in known}
+            taken = replace(study.pretrained, state=state)
             job = replace(job, study=replace(study, pretrained=taken))
         seed_everything(seed, verbose=False)
         return study.part.put(whole, first_network(job))

@@ -375,7 +375,7 @@ def _tested(key: ConfigKey[Config], *, has_val: bool) -> None:
 @lru_cache(maxsize=8)
 def _say_what_is_dropped(task: ConfigKey[TaskConf], num_classes: int | None, channels: int) -> None:
     """Warn where all networks start from fresh weights, and the module's own were trained."""
-    if own_module.loads_weights(task.part, user_modules.offered(num_classes, channels)):
+    if own_module.constructed(task.part, user_modules.offered(num_classes, channels)).is_trained:
         log.warning(
             "%s loads trained weights when it is made, and every network here starts from fresh "
             "ones, the baseline, too: type init=inherit checkpoint=target to start each from "

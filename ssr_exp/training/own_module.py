@@ -18,8 +18,9 @@ from ssr_exp import user_code
 from ssr_exp.config import TaskConf
 from ssr_exp.datasets.user_data import is_other_lightning
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import input_examples, inputs, replacing, rescale, user_modules
+from ssr_exp.rescaling import input_examples, inputs, rescale, transfer, user_modules
 from ssr_exp.rescaling.inputs import Inputs, Signature
+from ssr_exp.rescaling.transfer import Constructed
 from ssr_exp.runs import trained
 from ssr_exp.runs.score import Direction, Score
 from ssr_exp.runs.store import LAST_CHECKPOINT, module_weights
@@ -121,18 +122,15 @@ def network(module: LightningModule, conf: TaskConf) -> nn.Module:
     return user_modules.part(module, conf.network, type(module).__name__)
 
 
-def loads_weights(conf: TaskConf, offered: Mapping[str, Any]) -> bool:
-    """Say whether a module's constructor gives its network weights that were trained before.
-
-    They are the same whatever random numbers there are.
-    """
-    states = []
+def constructed(conf: TaskConf, offered: Mapping[str, Any]) -> Constructed:
+    """Say which weights a module's constructor gives its network, whatever it draws."""
+    made = list[nn.Module]()
     with isolate_rng():
         for seed in (1, 2):
             torch.manual_seed(seed)
-            states.append(network(make(conf, offered), conf).state_dict())
-    drawn = [n for n, t in states[0].items() if replacing.is_telling(t)]
-    return bool(drawn) and all(torch.equal(states[0][n], states[1][n]) for n in drawn)
+            made.append(network(make(conf, offered), conf))
+    one, again = made
+    return transfer.constructed(one, again)
 
 
 def load(folder: str | Path, *, trust: bool = False) -> LightningModule:

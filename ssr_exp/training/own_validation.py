@@ -19,6 +19,8 @@ from ssr_exp.errors import SsrError, cause
 from ssr_exp.runs.score import Score
 from ssr_exp.training import scoring, trainers
 
+MOST_BYTES = 2**30  # of inputs that are kept, as of volumes
+
 
 class StandIn(nn.Module):
     """Stands where a network was, and lets something else compute its outputs.
@@ -42,6 +44,8 @@ class StandIn(nn.Module):
 class _Spread:
     """Keeps some rows of batches that come one by one, evenly from all; at most twice as many.
 
+    Fewer where these would take more than `MOST_BYTES`.
+
     Args:
         count: how many, at most.
     """
@@ -57,7 +61,9 @@ class _Spread:
         first = -self._seen % self._step
         self._kept += [row.clone() for row in batch[first :: self._step]]
         self._seen += len(batch)
-        while len(self._kept) > 2 * self._count:
+        row_bytes = self._kept[0].nbytes if self._kept else 0
+        most = max(1, min(2 * self._count, MOST_BYTES // max(1, row_bytes)))
+        while len(self._kept) > most:
             self._kept, self._step = self._kept[::2], 2 * self._step
 
     def taken(self) -> Tensor | None:
@@ -95,6 +101,8 @@ class OwnValidation:
 
     def inputs(self, count: int) -> Tensor | None:
         """Collect so many inputs of the network, `n x ...`, as validation gives them to it.
+
+        Large ones are fewer.
 
         They are from all over the val set, whose images often lie by class.
 

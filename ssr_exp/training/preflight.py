@@ -63,6 +63,7 @@ class Watch(Callback):
         self.networks, self._score = networks, score
         self.calls: dict[str, Inputs] = {}  # the first one of each in validation
         self.training: dict[str, Inputs] = {}  # likewise in training
+        self.has_run = False  # a layer of one, in validation
         self._hooks: list[Any] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -71,6 +72,8 @@ class Watch(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._unwatch()
         self._watch(self.calls)
+        for layer in {part for network in self.networks.values() for part in network.modules()}:
+            self._hooks.append(layer.register_forward_pre_hook(self._note_run))
 
     def _watch(self, calls: dict[str, Inputs]) -> None:
         for name, network in self.networks.items():
@@ -86,6 +89,9 @@ class Watch(Callback):
         kwargs: dict[str, Any],
     ) -> None:
         calls.setdefault(name, Inputs(args, kwargs))
+
+    def _note_run(self, *_: Any) -> None:
+        self.has_run = True
 
     def _unwatch(self) -> None:
         for hook in self._hooks:
@@ -147,6 +153,14 @@ def try_module(
             called[0],
         )
     scored = called[0] if called else conf.task.network
+    name = f"{type(module).__name__}.{conf.task.network}"
+    if not watch.has_run:
+        raise SsrError(
+            f"{name} is not called in validation_step, nor is a layer of it, so what that scores "
+            f"would be the same for all networks: call self.{conf.task.network} there, or type "
+            "task.network=NAME with the attribute that is called, and task.copies=[NAME] with a "
+            "copy that is called instead."
+        )
     if conf.task.example_inputs is not None:
         made = user_code.call(conf.task.example_inputs, {}, "task.example_inputs", {})
         example: Any = made if input_examples.is_shape(made) else input_examples.as_inputs(made)
@@ -157,7 +171,6 @@ def try_module(
             example = Inputs(kwargs=array)
         elif example is None and isinstance(array, Tensor | tuple):
             example = input_examples.as_inputs(array)
-    name = f"{type(module).__name__}.{conf.task.network}"
     given = own_module.forward_inputs(watch.networks[scored], example, name)
     taken = _as_it_is_made(given, conf.trainer.precision)
     _say_what_differs(watch, given, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -266,6 +267,33 @@ def test_a_hook_that_ends_the_process_is_a_sentence(
     conf = DatasetConf(target=f"{__name__}.Held", arguments={"val": [1]})
     with pytest.raises(SsrError, match=r"Held cannot be set up: SystemExit\."):
         user_data.ready(conf)
+
+
+def test_val_samples_are_read_one_by_one_and_if_that_takes_long_it_is_said(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, most = list[weakref.ref[Any]](), [0]
+
+    class Volume(np.ndarray[Any, Any]):
+        pass
+
+    class Volumes(list[int]):
+        def __getitem__(self, index: Any) -> Any:
+            volume = np.zeros(3).view(Volume)
+            made.append(weakref.ref(volume))
+            most[0] = max(most[0], sum(one() is not None for one in made))
+            return volume
+
+    caplog.set_level("INFO")
+    content(Volumes(range(97)))
+    assert most[0] <= 2
+    assert "val samples" not in caplog.text
+    monkeypatch.setattr(user_data, "LONG_S", 0.0)
+    content(Volumes(range(97)))
+    assert "reading 64 of 97 val samples, several times" in caplog.text
+    caplog.clear()
+    content(Volumes(range(96)), version="1")
+    assert "val samples" not in caplog.text
 
 
 def test_a_stream_and_several_loaders_are_looked_at_too() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ssr_exp.config import CapConf, ObjectiveConf
-from ssr_exp.runs.score import ACCURACY
+from ssr_exp.runs.score import ACCURACY, Score
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.history import History
 from ssr_exp.search.resolution import ValSet
@@ -46,3 +46,20 @@ def test_nothing_is_said_where_the_images_tell_the_drop_of_both_keys(known: Hist
     assert said.before(ACCURACY, known.records) == []
     unknown = ValWarnings(None, ObjectiveConf(max_drop="0"), CapConf(drop="1"), baseline)
     assert unknown.before(ACCURACY, ()) == unknown.of_run(known.records[0]) == []
+
+
+def test_a_share_of_a_score_without_bounds_is_said_in_its_unit(known: History) -> None:
+    gain = Score(key="val/gain", unit="dB", bounds=(None, None))
+    baseline = known.space.code(known.space.plan.baseline)
+    record = next(r for r in known.records if r.network == baseline)
+    record = record.model_copy(update={"score": -0.1, **gain.fields()})
+    usual, typed = ObjectiveConf(), ObjectiveConf(max_drop="0.3")
+    for val in (None, ValSet({"cat": 100_000, "dog": 100_000})):
+        (before,) = ValWarnings(None, usual, CapConf(), baseline).before(gain, ())
+        assert "may lose 2% of the baseline's val gain, and of a score without" in before
+        said = ValWarnings(val, usual, CapConf(), baseline).of_run(record)[0]
+        assert "2% of the baseline's val gain, 0.002 dB of -0.1" in said
+        assert "type objective.max_drop=NUMBER (in dB), in a Study max_drop=NUMBER" in said
+    assert ValWarnings(None, typed, CapConf(), baseline).of_run(record) == []
+    bound = record.model_copy(update={"bounds": (None, 60.0)})
+    assert ValWarnings(None, usual, CapConf(), baseline).of_run(bound) == []

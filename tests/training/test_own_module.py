@@ -687,6 +687,48 @@ def test_example_inputs_stand_for_a_val_batch(asked: Callable[..., Config], own:
     assert opened.plan.input_shape == (1, 8, 8)
 
 
+HELD = {
+    "a partial": "self.infer = functools.partial(run, network=self.net)",
+    "a closure": "net = self.net; self.infer = lambda x: net(x)",
+    "a method of another object": "self.infer = Held(self.net).run",
+}
+
+
+@pytest.mark.parametrize("init", HELD.values(), ids=HELD)
+def test_validation_is_of_the_rescaled_network_whatever_function_holds_it(
+    asked: Callable[..., Config], init: str
+) -> None:
+    more = "\n\n".join(
+        (
+            "def run(x, network): return network(x)",
+            "class Held:\n    def __init__(self, network): self.network = network\n"
+            "    def run(self, x): return self.network(x)",
+        )
+    )
+    text = code(init, "\n\n" + more, "assert self.infer(x).equal(self.net(x))")
+    record, _ = trained(asked(text, *SMALLER))
+    assert record.score is not None
+
+
+def test_a_validation_that_calls_another_network_is_refused_with_example_inputs_too(
+    asked: Callable[..., Config], own: Own
+) -> None:
+    shape = own("import torch\n\ndef batch():\n    return torch.zeros(2, 1, 8, 8)\n")
+    text = code(
+        "HIDDEN.append(self.net)", "\n\nHIDDEN = []", **{"(self(x).argmax": "(HIDDEN[-1](x).argmax"}
+    )
+    with pytest.raises(SsrError, match="is not called in validation_step, nor is a layer of it"):
+        opened_study.open(asked(text, f"task.example_inputs={shape}.batch"))
+
+
+def test_validation_may_call_layers_of_the_network_alone(
+    asked: Callable[..., Config], own: Own
+) -> None:
+    shape = own("import torch\n\ndef batch():\n    return torch.zeros(2, 1, 8, 8)\n")
+    text = code().replace("return self.net(x)", "return self.net.forward(x)")
+    assert opened_study.open(asked(text, f"task.example_inputs={shape}.batch")).scored == "net"
+
+
 def test_an_edit_of_the_data_is_another_study_too(conf: Compose, own: Own) -> None:
     lit, data = own(code()), own(DATA)
     words = ("dataset=module", f"dataset.target={data}.Data")
@@ -867,6 +909,37 @@ def test_inputs_of_validation_are_few_and_from_all_over_it() -> None:
     taken = spread.taken()
     assert taken is not None and taken.shape == (4, 1)
     assert taken.min() == 0 and taken.diff(dim=0).min() >= 20 and taken.max() >= 80
+
+
+def test_inputs_of_validation_are_fewer_where_they_are_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(own_validation, "MOST_BYTES", 5 * 4 * 100)
+    spread = own_validation._Spread(256)
+    for number in range(40):
+        spread.add(torch.full((2, 100), float(number)))
+        assert len(spread._kept) <= 5
+    taken = spread.taken()
+    assert taken is not None and len(taken) >= 2 and taken[:, 0].diff().min() > 0
+    one = own_validation._Spread(3)
+    one.add(torch.zeros(1, 10**4))
+    assert one.taken() is not None  # however large
+
+
+@pytest.mark.parametrize(("int8", "count"), [(False, 32), (True, 256)])
+def test_inputs_of_validation_are_many_where_int8_is_calibrated_alone(
+    asked: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, int8: bool, count: int
+) -> None:
+    conf, counts = asked(code()), list[int]()
+    run.train(conf)
+    (job,) = run.plan(conf)
+    folder = str(run.folder(Store(conf.paths.runs), job))
+    chosen = selection.find(Path(conf.paths.runs), folder, trust=True)
+    request = ExportConfig(paths=conf.paths, int8=int8, max_batch=8)
+    task, dataset = exports._task(chosen), exports._dataset(request, chosen)
+    monkeypatch.setattr(OwnValidation, "inputs", lambda self, n: counts.append(n))
+    exports._own_inputs(request, chosen, task, dataset)
+    assert counts == [count]
 
 
 def test_a_module_learns_masks_of_black_and_white_and_its_study_says_how_they_were_read(
@@ -1148,6 +1221,32 @@ def test_weights_that_a_constructor_loads_are_inherited_or_said_to_be_dropped(
     network, whole = fit.first_network(job), job.study.seed_network
     assert torch.equal(network[0].weight, whole[0].weight)
     assert job.study.name != opened_study.open(conf).name
+
+
+def test_a_new_head_on_loaded_weights_is_drawn_and_named(
+    asked: Callable[..., Config], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    text = code(
+        "draw = torch.Generator().manual_seed(3)\n"
+        "        for layer in (self.net[0], self.net[2][0]):\n"
+        "            torch.nn.init.uniform_(layer.weight, generator=draw)"
+    )
+    opened_study.open(asked(text))
+    assert "loads trained weights when it is made" in caplog.text
+    conf = asked(text, "init=inherit", "checkpoint=target")
+    (one,), (other,) = run.plan(conf), run.plan(dataclasses.replace(conf, seed=7))
+    assert "drawn anew: " in caplog.text and "0.weight" in one.study.pretrained.state
+    networks = [fit.first_network(job).state_dict() for job in (one, other)]
+    drawn = one.study.pretrained.about["drawn"]
+    assert drawn and "0.weight" not in drawn
+    for name in networks[0]:
+        assert torch.equal(*(state[name] for state in networks)) is (name not in drawn)
+
+
+def test_a_constructor_that_draws_all_has_nothing_to_inherit(asked: Callable[..., Config]) -> None:
+    with pytest.raises(SsrError, match="draws all weights anew each time"):
+        opened_study.open(asked(code(), "init=inherit", "checkpoint=target"))
 
 
 def test_what_network_json_does_not_say_is_not_called(tmp_path: Path) -> None:

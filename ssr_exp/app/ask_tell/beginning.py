@@ -26,17 +26,18 @@ from ssr_exp.rescaling import (
     meta,
     network_parts,
     planning,
-    replacing,
     saved,
+    transfer,
 )
 from ssr_exp.rescaling.inputs import Inputs
 from ssr_exp.rescaling.network_parts import Part
 from ssr_exp.rescaling.output_readers import Run
 from ssr_exp.rescaling.plan import Plan
+from ssr_exp.rescaling.transfer import Constructed
 from ssr_exp.runs import studies, study_names
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import Store
-from ssr_exp.training import loop_settings, loop_study
+from ssr_exp.training import first_weights, loop_settings, loop_study
 from ssr_exp.training.opened_study import OpenedStudy
 from ssr_exp.training.pretrained import Pretrained
 
@@ -74,7 +75,7 @@ def begun(
     """
     study_names.check_name(name)
     score = check_score(score)
-    whole = seed_network(make_network, init, network)
+    whole, weights = seed_network(make_network, init, network)
     told = {"task.name": "loop", "task.score": score.model_dump(mode="json")}
     before = loop_settings.seeds(Path(str(options["paths.runs"])), name)
     given = {**told, "dataset.name": loop_study.DATASET, **before, **options}
@@ -82,9 +83,8 @@ def begun(
     conf.study = name
     split = {key: getattr(conf.segment, key) for key in SPLIT}
     traced_network, plan, found = traced(whole, example_inputs, network, split)
-    opened = loop_study.make(
-        conf, traced_network, plan, taken(traced_network, init, network), found
-    )
+    pretrained = taken(traced_network, init, weights, network)
+    opened = loop_study.make(conf, traced_network, plan, pretrained, found)
     store = Store(conf.paths.runs)
     loop_study.refuse_differences(store.root, name, opened.fields)
     _refuse_other_folder(store.study_folder(name))
@@ -157,7 +157,7 @@ def call(make_network: Callable[[], nn.Module]) -> nn.Module:
 
 def seed_network(
     make_network: Callable[[], nn.Module], init: str, part: str | None = None
-) -> nn.Module:
+) -> tuple[nn.Module, Constructed]:
     """Make the seed network, and look whether it is the same each time.
 
     Args:
@@ -165,8 +165,11 @@ def seed_network(
         init: which weights networks start from.
         part: the path of what is rescaled in it; None: all of it is.
 
+    Returns:
+        The seed network, and which weights of the part are the same each time.
+
     Raises:
-        SsrError: if two calls make two networks.
+        SsrError: if two calls make two networks, or there is nothing to inherit.
     """
     with torch.random.fork_rng():
         torch.manual_seed(1)
@@ -185,22 +188,24 @@ def seed_network(
             f"{here.get(names[0], 'missing')}, and {there.get(names[0], 'missing')} the other "
             "time. Whatever it draws or reads must not decide on its layers."
         )
-    states = network.state_dict(), other.state_dict()
-    rescaled = _inside(states[0], part)
-    telling = [n for n, t in rescaled.items() if replacing.is_telling(t)]
-    is_trained = bool(telling) and all(torch.equal(states[0][n], states[1][n]) for n in telling)
-    if is_trained and init == FRESH:
+    weights = transfer.constructed(network, other, part)
+    if weights.is_trained and init == FRESH:
         log.warning(
             "make_network() gives trained weights%s, and every network here starts from fresh "
             "ones, the baseline, too: pass init='inherit' to start each from slices of them.",
             "" if part is None else f" of {part}",
         )
-    if not is_trained and init == INHERIT:
+    if not weights.share and init == INHERIT:
         raise SsrError(
             "init='inherit' starts networks from slices of the weights that make_network() gives, "
             "and these are drawn anew each time: load trained ones there, or leave init out."
         )
-    return network
+    if weights.drawn and init == INHERIT:
+        log.info(
+            "networks start from slices of the weights that make_network() gives; drawn anew: %s.",
+            first_weights.named(weights.drawn),
+        )
+    return network, weights
 
 
 def _layers(network: nn.Module) -> dict[str, str]:
@@ -243,12 +248,19 @@ def traced(
         return whole, planning.trace(whole, example_inputs, **split), None
     except SsrError as error:
         names = ", ".join(name for name, _ in [*whole.named_children()][:12])
-        if not (meta.asks_for_values(error) and names):
+        if not ((meta.asks_for_values(error) or _is_one_list(example_inputs)) and names):
             raise
         raise SsrError(
             f"{error} Or rescale a part of it that is called with one tensor: pass network=, with "
             f"one of {names}, or a path inside of one."
         ) from None
+
+
+def _is_one_list(example_inputs: Any) -> bool:
+    """Say whether example inputs are a list of tensors, as a detector takes its images."""
+    if not (isinstance(example_inputs, list) and example_inputs):
+        return False
+    return all(isinstance(one, Tensor) for one in example_inputs)
 
 
 def _call(whole: nn.Module, example_inputs: Any) -> Run:
@@ -267,8 +279,10 @@ def _call(whole: nn.Module, example_inputs: Any) -> Run:
     return run
 
 
-def taken(network: nn.Module, init: str, part: str | None = None) -> Pretrained:
-    """Say which weights networks start from.
+def taken(
+    network: nn.Module, init: str, weights: Constructed, part: str | None = None
+) -> Pretrained:
+    """Say which weights networks start from: all that `make_network` gives the same each time.
 
     Raises:
         SsrError: if `init` is neither.
@@ -277,7 +291,8 @@ def taken(network: nn.Module, init: str, part: str | None = None) -> Pretrained:
         raise SsrError(f"init={init!r} is neither 'fresh' nor 'inherit'.")
     if init == FRESH:
         return Pretrained()
-    state: dict[str, Tensor] = {n: t.detach().clone() for n, t in network.state_dict().items()}
+    own = {n: t for n, t in network.state_dict().items() if n not in weights.drawn}
+    state: dict[str, Tensor] = {n: t.detach().clone() for n, t in own.items()}
     sums = loop_study.sums(_inside(state, part))  # what is beside a part may be drawn
     return Pretrained(state=state, init={"kind": INHERIT, "weights": sums})
 
@@ -297,10 +312,14 @@ def model(make_network: Callable[[], nn.Module]) -> ModelConf:
     except (TypeError, ValueError):
         name = None
     if name is None:
+        script = user_code.misnamed_script(make)
+        why = script or "a lambda, a function in a function, a notebook's cell"
+        remedy = "" if script else " Write it as a function of a module."
         log.warning(
-            "make_network has no name that can be imported (a lambda, a function in a function, a "
-            "notebook's cell): this session trains all the same, but commands such as ssr export "
-            "cannot make its networks. Write it as a function of a module."
+            "make_network has no name that can be imported (%s): this session trains all the same, "
+            "but commands such as ssr export cannot make its networks.%s",
+            why,
+            remedy,
         )
         name, arguments = user_code.name_for_session(make_network), {}
     short = name.rpartition(".")[2]

@@ -48,6 +48,7 @@ def pool(conf: DatasetConf, data_dir: Path, asked: Preprocessing) -> Pool:
         raise SsrError("image_folder needs to know the folder: type dataset.root=DIR")
     root = Path(conf.root).expanduser()
     listed = listing.scan(root)
+    _check_enough(listed, conf)  # before all are decoded
     if is_streamed(conf, root, listed, asked):
         return _streamed(conf, data_dir, root, listed, asked)
     decoded, digest = cached(
@@ -157,20 +158,31 @@ def _parts(listed: Listing, images: Images, conf: DatasetConf) -> Parts:
     Raises:
         SsrError: a class has too few images.
     """
+    index = _index(listed)
+    is_split, sources = ALL in index, listed.origin.sources
+    _check_enough(listed, conf)
+    if is_split:
+        train, test = stratified(images, index[ALL], fraction=0.1, seed=TEST_SEED)
+        index, sources = {"train": train, "test": test}, {"test": "10 % of all"}
+    return index, sources
+
+
+def _index(listed: Listing) -> dict[str, Indices]:
+    """Say which positions each part of a folder has."""
     ends = np.cumsum(list(listed.parts.values()))
-    index: dict[str, Indices] = {
+    return {
         name: np.arange(end - count, end, dtype=np.int64)
         for (name, count), end in zip(listed.parts.items(), ends, strict=True)
     }
-    is_split, sources = ALL in index, listed.origin.sources
+
+
+def _check_enough(listed: Listing, conf: DatasetConf) -> None:
+    """Refuse classes that have too few images for the parts that are split off."""
+    is_split = ALL in listed.parts
     needed = {
         "train": True,
-        "val": "val" not in index and not conf.train_on_val,
+        "val": "val" not in listed.parts and not conf.train_on_val,
         "test": is_split,
     }
-    whole = index[ALL if is_split else "train"]
-    check_enough(images, whole, [name for name in needed if needed[name]])
-    if is_split:
-        train, test = stratified(images, whole, fraction=0.1, seed=TEST_SEED)
-        index, sources = {"train": train, "test": test}, {"test": "10 % of all"}
-    return index, sources
+    labels = listed.labels[_index(listed)[ALL if is_split else "train"]]
+    check_enough(listed.classes, labels, [n for n in needed if needed[n]], listed.unread)

@@ -39,6 +39,7 @@ class Listing:
     classes: tuple[str, ...]  # names of the class folders, sorted
     parts: dict[str, int]  # how many files each has: `train`, `val`, `test`; or only `all`
     origin: ImageOrigin  # the folder, and what was noticed there
+    unread: dict[str, str]  # by the class, in words, its images to learn that are not read
 
     def key(self, how: Preprocessing) -> str:
         """Hash what a cache of the decoded images depends on: its format, names, times, how."""
@@ -75,6 +76,7 @@ class Listing:
             self.classes,
             {part: int(stays[start:end].sum()) for part, start, end in starts},
             origin,
+            self.unread,
         )
 
 
@@ -106,11 +108,15 @@ def _listing(root: Path) -> Listing:
     files: list[tuple[str, File]] = []
     sizes: list[int] = []  # of each class of each part
     counts: dict[str, int] = {}
+    unread: dict[str, str] = {}
     for part, folder in split.parts.items():
         before = len(files)
         for name in split.classes:
             inner, prefix = folder.folders[name], f"{split.sources[part]}{name}/"
-            images = _images(inner, prefix, split.left_out, is_learnt=part not in HELD_OUT)
+            images, others = _images(inner, prefix, is_learnt=part not in HELD_OUT)
+            split.left_out.update(others)
+            if part not in HELD_OUT and (words := _not_read(others)):
+                unread[name] = words
             sizes.append(len(images))
             files += images
         counts[part] = len(files) - before
@@ -128,18 +134,20 @@ def _listing(root: Path) -> Listing:
             tuple(map(one_line, split.notes)),
             tuple(map(one_line, [*split.warnings, *_unread(split.left_out)])),
         ),
+        unread,
     )
 
 
 def _images(
-    folder: Folder, prefix: str, left_out: Counter[str], *, is_learnt: bool
-) -> list[tuple[str, File]]:
+    folder: Folder, prefix: str, *, is_learnt: bool
+) -> tuple[list[tuple[str, File]], Counter[str]]:
     """List the images below a class folder with their paths below the root, sorted by these.
 
-    Of a class that is learnt there are some; val and test may have none, in an empty folder.
+    Of a class that is learnt there are some; val and test may have none, in an empty folder. Files
+    that are left out are counted, by their kind.
     """
     images: list[tuple[str, File]] = []
-    others: Counter[str] = Counter()
+    others, left_out = Counter[str](), Counter[str]()
     for where, inner in folder.walk(prefix):
         left_out.update(inner.left_out)
         for file in inner.files:
@@ -155,12 +163,21 @@ def _images(
     if not images and (others or is_learnt):
         holds = f"only {others.total()} files of other kinds ({', '.join(sorted(others))})"
         removal = "remove the folder" if is_learnt else "leave the folder empty"
+        unread = f"; {words}," if (words := _not_read(others)) else ":"
         raise SsrError(
-            f"class folder {folder.path} has no images, {holds if others else 'it is empty'}: add "
-            f"images ({', '.join(sorted(SUFFIXES))}) or {removal}"
+            f"class folder {folder.path} has no images, {holds if others else 'it is empty'}"
+            f"{unread} add images ({', '.join(sorted(SUFFIXES))}) or {removal}"
         )
-    left_out.update(others)
-    return sorted(images)
+    return sorted(images), left_out + others
+
+
+def _not_read(others: Counter[str]) -> str:
+    """Say which images of a class are not read, and what helps; empty: none are."""
+    kinds = {kind: count for kind, count in sorted(others.items()) if kind in UNREAD}
+    if not kinds:
+        return ""
+    are = "is not read: convert it" if sum(kinds.values()) == 1 else "are not read: convert them"
+    return f"{', '.join(f'{n} {kind}' for kind, n in kinds.items())} {are} to PNG or JPEG"
 
 
 def _unread(left_out: Counter[str]) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ssr_exp.datasets.image_folder import listing, tree
+from ssr_exp.datasets.image_folder import folder_images, listing, tree
 from ssr_exp.datasets.image_folder.parts import PARTS, part_of
 from ssr_exp.datasets.images import Splits
 from ssr_exp.errors import SsrError
@@ -215,6 +215,22 @@ def test_too_small_classes_say_what_they_need(root: Path, load: Load, refused: R
     assert counts(load(root))["train"] > 0
     shutil.rmtree(root / "triangle")
     assert load(root).train.classes == CLASSES
+
+
+def test_photos_that_are_not_read_are_named_before_others_are_decoded(
+    root: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(root)
+    monkeypatch.setattr(folder_images, "decode", lambda *_: pytest.fail("decoded"))
+    fill(root, ("cat",), count=1)
+    for number in range(4):
+        (root / "cat" / f"{number}.HEIC").write_bytes(b"")
+    (root / "cat" / "film.mov").write_bytes(b"")
+    few = "class 'cat' has 1 image (4 .heic are not read: convert them to PNG or JPEG); 3 are"
+    assert few in refused(root)
+    (root / "cat" / "000.png").unlink()
+    none = "(.heic, .mov); 4 .heic are not read: convert them to PNG or JPEG, add images ("
+    assert none in refused(root)
 
 
 def test_two_images_suffice_where_test_came_apart(root: Path, load: Load, refused: Refused) -> None:
