@@ -132,7 +132,7 @@ def _study(
         yield from cifar10_claims.scbp_table(found)
         return
     told, rows = predictions.latest(store, name), _rows(store, name)
-    if left := _left(store, name, found):
+    if not rows and (left := _left(store, name, records)):
         yield f"Of its first networks {left} are not trained yet, so nothing follows from it.\n"
         yield from _trained(found)
         return
@@ -141,7 +141,7 @@ def _study(
     yield from _kept(found)
     yield from cifar10_claims.table(found, finals, told, answer=_answer(rows))
     if told is not None:
-        yield from cifar10_surrogate.errors(told)
+        yield from cifar10_surrogate.error_table(told)
         yield from cifar10_surrogate.random_search(told, found)
 
 
@@ -171,7 +171,7 @@ def _begun(one: Record, tested: Sequence[Record]) -> Iterator[str]:
 
 
 def _left(store: Store, name: str, records: Sequence[Record]) -> int:
-    """Count the first networks of a study's search that are not trained."""
+    """Count the first networks of a study's search that nobody has tried."""
     plans = store.study_folder(name).glob(f"{predictions.FOLDER}/*/round0.json")
     planned = {one["network"] for path in plans for one in json.loads(path.read_text())["planned"]}
     return len(planned - {record.network for record in records})

@@ -13,6 +13,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -216,9 +217,16 @@ def _send_again(show: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def is_of_handler(error: BaseException) -> bool:
     """Say whether a handler of a signal raised an error, as those of Slurm's and Ray's jobs do."""
     handlers = (signal.getsignal(number) for number in signal.valid_signals())
-    code = [getattr(handler, "__code__", None) for handler in handlers]
-    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
-    return any(frame.f_code is one for frame in frames for one in code)
+    codes = {_code(handler) for handler in handlers if callable(handler)} - {None}
+    return any(frame.f_code in codes for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
+def _code(handler: Any) -> Any:
+    """Find the code of a function, a method, a partial or an object that can be called."""
+    while isinstance(handler, partial):
+        handler = handler.func
+    own = handler if hasattr(handler, "__code__") else vars(type(handler)).get("__call__")
+    return getattr(own, "__code__", None)
 
 
 def check() -> None:

@@ -11,7 +11,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -236,3 +238,31 @@ def test_a_forked_process_may_have_a_block_of_its_own() -> None:
                     os._exit(9)
             os._exit(8)
         assert os.waitpid(child, 0)[1] == 9 << 8
+
+
+class _Handler:
+    def __call__(self, *_: object) -> None:
+        raise SystemExit(1)
+
+    def handle(self, *_: object) -> None:
+        raise SystemExit(1)
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [_Handler(), _Handler().handle, partial(_Handler().handle, 1)],
+    ids=["object", "method", "partial"],
+)
+def test_an_exit_of_a_handler_is_told_from_others_whatever_kind_of_function_it_is(
+    handler: Any,
+) -> None:
+    signal.signal(signal.SIGUSR1, handler)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            signal.raise_signal(signal.SIGUSR1)
+        assert signals.is_of_handler(ended.value)
+        with pytest.raises(SystemExit) as ended:
+            sys.exit(1)
+        assert not signals.is_of_handler(ended.value)
+    finally:
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)

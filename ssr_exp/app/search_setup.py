@@ -63,21 +63,29 @@ def set_up(conf: SearchConfig, study: OpenedStudy, store: Store) -> Search:
 def _notebook(
     conf: SearchConfig, study: OpenedStudy, store: Store, measured: LatencyTable | None
 ) -> Notebook:
-    """Name a search; that of one's own loop is one, whatever devices its processes measure."""
+    """Name a search; that of one's own loop is one, whatever devices its processes measure.
+
+    One that an earlier version began for a device goes on.
+    """
 
     def named(setting: Setting | None) -> Notebook:
         slug = None if setting is None else setting.slug
         return rounds.notebook(store, study.name, conf, study.score, setting=slug)
 
-    is_loop = conf.study is not None and conf.latency.source is LatencySource.measure
-    if measured is None or is_loop:
+    if measured is None:
         return named(None)
-    book = named(setting := measured.table.setting)
-    if not book.folder.exists():
-        for other in filter(lambda one: named(one).folder.exists(), _settings(store, study)):
+    setting = measured.table.setting
+    begun = [one for one in _settings(store, study) if named(one).folder.exists()]
+    if conf.study is not None and conf.latency.source is LatencySource.measure:
+        shared = named(None)
+        if shared.folder.exists() or not begun:
+            return shared
+        return named(setting if setting in begun else begun[0])
+    if setting not in begun:
+        for other in begun:
             said = "a new search, as latency is that of %s: there is one of %s, which stays"
             log.info(said, setting, other)
-    return book
+    return named(setting)
 
 
 def _settings(store: Store, study: OpenedStudy) -> list[Setting]:

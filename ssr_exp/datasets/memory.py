@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -33,50 +33,44 @@ def free_bytes(system: Path = Path("/")) -> int:
     Args:
         system: the root of the file system.
     """
-    return min(_limits(system, "inactive_file"), default=_physical() // 2)
+    return min(_limits(system, is_used=True), default=_physical() // 2)
 
 
 def most_bytes(system: Path = Path("/")) -> int:
-    """Return how many bytes this process can have at most: with swap space, and without any cache.
-
-    Where nothing says it, all of the machine's.
+    """Return how many bytes a process can have at most, if no other takes any: with swap space.
 
     Args:
         system: the root of the file system.
     """
-    swap = _fields(system / "proc/meminfo").get("SwapFree:", 0) * KIB
-    return min(_limits(system, "inactive_file", "active_file"), default=_physical()) + swap
+    swap = _fields(system / "proc/meminfo").get("SwapTotal:", 0) * KIB
+    return min(_limits(system, is_used=False), default=_physical()) + swap
 
 
-def _limits(system: Path, *caches: str) -> list[int]:
-    return [*_machine(system / "proc/meminfo"), *_groups(system, caches)]
+def _limits(system: Path, *, is_used: bool) -> list[int]:
+    """List what the machine and each group gives, without what is in use if `is_used`."""
+    return [*_machine(system / "proc/meminfo", is_used=is_used), *_groups(system, is_used=is_used)]
 
 
 def _physical() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _machine(meminfo: Path) -> Iterator[int]:
-    fields = _fields(meminfo)
-    if "MemAvailable:" in fields:
-        yield fields["MemAvailable:"] * KIB
+def _machine(meminfo: Path, *, is_used: bool) -> Iterator[int]:
+    fields, name = _fields(meminfo), "MemAvailable:" if is_used else "MemTotal:"
+    if name in fields:
+        yield fields[name] * KIB
 
 
-def _groups(system: Path, caches: Iterable[str]) -> Iterator[int]:
-    """List what is free in the control groups of this process, of either version.
-
-    Args:
-        system: the root of the file system.
-        caches: what counts as free of what only repeats the disk.
-    """
+def _groups(system: Path, *, is_used: bool) -> Iterator[int]:
+    """List what is free in the control groups of this process, of either version."""
     above = system / "sys/fs/cgroup"
     names = {"": "", "memory": ""}  # of the group by version: in a container it is the root
     for line in _text(system / "proc/self/cgroup").splitlines():
         _, kinds, name = line.split(":", 2)
         names |= {kind: name for kind in kinds.split(",") if kind in names}
-    for kind, limit, used, total in (
-        ("", "memory.max", "memory.current", ""),
-        ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+    for kind, limit, used, cache in (
+        ("", "memory.max", "memory.current", "inactive_file"),
+        ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ):
         top = above / kind
         group = top / names[kind].lstrip("/")
@@ -84,9 +78,8 @@ def _groups(system: Path, caches: Iterable[str]) -> Iterator[int]:
             most = _text(folder / limit).strip()
             if folder.is_relative_to(top) and most.isdecimal():
                 in_use = int(_text(folder / used).strip() or 0)
-                stat = _fields(folder / "memory.stat")
-                cached = sum(stat.get(f"{total}{cache}", 0) for cache in caches)
-                yield max(0, int(most) - in_use + cached)
+                in_use -= _fields(folder / "memory.stat").get(cache, 0)
+                yield max(0, int(most) - in_use) if is_used else int(most)
 
 
 def _fields(path: Path) -> dict[str, int]:

@@ -255,6 +255,8 @@ def _told(
 def _called(fingerprint: Callable[[], Any], data: LightningDataModule) -> Any:
     try:
         return fingerprint()
+    except SsrError:
+        raise
     except (Exception, SystemExit) as error:  # of anyone's code
         user_code.check_exit(error)
         raise SsrError(f"{type(data).__name__}.fingerprint() fails: {cause(error)}.") from error

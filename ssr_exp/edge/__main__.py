@@ -83,8 +83,9 @@ def _less(options: argparse.Namespace) -> str:
     if max(options.batch) > 1:
         return "a smaller --batch"
     several = ["fewer --runtime"] if len(options.runtime) > 1 else []
-    fewer = "fewer codes as --network" if options.fit is None else "a smaller --fit N"
-    return " or ".join([*several, fewer, "a smaller --size (or --shape) of a model"])
+    some = "fewer codes as --network" if options.network else "some codes as --network"
+    fewer = some if options.fit is None else "a smaller --fit N"
+    return " or ".join([*several, fewer, "of a model a smaller --size (or --shape)"])
 
 
 def _study(options: argparse.Namespace) -> MeasuredStudy:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from types import FunctionType, MethodType
 from typing import Any
@@ -152,14 +151,19 @@ class Relinking:
         value.__setstate__(tuple(self.of(part, where, levels) for part in held))
 
     def _closure(self, function: FunctionType, where: str, levels: int) -> None:
-        """Go through the variables of others that a function reads."""
-        for name, cell in zip(
-            function.__code__.co_freevars, function.__closure__ or (), strict=True
-        ):
-            with suppress(ValueError):  # nothing is in it yet
+        """Go through the variables of others that a function reads, and through its defaults."""
+        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+        for name, cell in cells:
+            try:
                 held = cell.cell_contents
-                if (new := self.of(held, _joined(where, name), levels)) is not held:
-                    cell.cell_contents = new
+            except ValueError:  # nothing is in it yet
+                continue
+            if (new := self.of(held, _joined(where, name), levels)) is not held:
+                cell.cell_contents = new
+        given = function.__defaults__
+        if given and (defaults := self.of(given, where, levels)) is not given:
+            function.__defaults__ = defaults
+        self.of(function.__kwdefaults__ or {}, where, levels)
 
     def _module(self, value: nn.Module, where: str, levels: int) -> None:
         """Go through a module's parts and attributes; how deep its parts lie does not matter."""

@@ -39,6 +39,12 @@ WORDS = {  # of fields that are no keys of the configuration
     "init.checkpoint": "checkpoint",
     "recipe.distill.teacher": "teacher",
 }
+WEIGHTS = {  # of trained networks, by the fields that their content decides
+    "init.checkpoint": "the weights that networks start from",
+    "recipe.distill.teacher": "the teacher's weights",
+    "recipe.distill.target_mean": "the moments of the teacher's numbers",
+    "recipe.distill.target_std": "the moments of the teacher's numbers",
+}
 
 
 def read_all(root: Path) -> dict[str, dict[str, Any]]:
@@ -163,6 +169,13 @@ def changed_code(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str
     keys = _differing(there, here)
     is_all = all(key.startswith(CODE) for key in keys)
     return [key.partition(".code.")[2] for key in keys] if is_all else []
+
+
+def other_weights(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """Name the trained weights whose content differs; none if anything else does, too."""
+    there, here = dict(_leaves(compared(theirs))), dict(_leaves(compared(ours)))
+    kinds = [WEIGHTS.get(key) for key in _differing(there, here)]
+    return [] if None in kinds else list(dict.fromkeys(filter(None, kinds)))
 
 
 def _differing(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:

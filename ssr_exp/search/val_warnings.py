@@ -9,7 +9,7 @@ from statistics import mean
 
 from ssr_exp.config import CapConf, ObjectiveConf
 from ssr_exp.runs.record import Record
-from ssr_exp.runs.score import Score
+from ssr_exp.runs.score import PERCENT, Score
 from ssr_exp.runs.store import is_done
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.caps import USUAL_DROP, max_drop, read_caps
@@ -34,12 +34,12 @@ class ValWarnings:
 
     def before(self, score: Score, records: Iterable[Record]) -> list[str]:
         """Warn before anything is trained; the baseline may have been before."""
-        accuracy = self._accuracy(records)
-        coarse = self._too_coarse(score, score.clamped(math.inf), accuracy)
-        return [*self._vague_drop(score, accuracy), *coarse]
+        value = self._of_baseline(records)
+        coarse = self._too_coarse(score, score.clamped(math.inf), value)
+        return [*self._vague_drop(score, value), *coarse]
 
-    def _accuracy(self, records: Iterable[Record]) -> float | None:
-        """Say how accurate the baseline is, in percent, if it was trained before."""
+    def _of_baseline(self, records: Iterable[Record]) -> float | None:
+        """Return the baseline's score, if it was trained before."""
         done = (r for r in records if r.network == self.baseline and is_done(r))
         known = [r.score for r in done if r.score is not None]
         return mean(known) if known else None
@@ -55,12 +55,11 @@ class ValWarnings:
         value = belief.history.scores()[belief.history.space.plan.baseline]
         return self._known(belief.score, value)
 
-    def _known(self, score: Score, accuracy: float) -> list[str]:
-        vague = self._vague_drop(score, accuracy)
+    def _known(self, score: Score, value: float) -> list[str]:
+        vague = self._vague_drop(score, value)
         if self.val is None:
             return vague
-        coarse = self._too_coarse(score, accuracy, accuracy)
-        return [*vague, *coarse, *self.val.learnt_nothing(accuracy)]
+        return [*vague, *self._too_coarse(score, value, value), *self.val.learnt_nothing(value)]
 
     def _vague_drop(self, score: Score, baseline: float | None) -> list[str]:
         """Warn of the usual share of a score without bounds, such as dB, of which 0 is no zero.
@@ -69,7 +68,8 @@ class ValWarnings:
             score: what networks are judged by.
             baseline: its score; None: it is not known yet.
         """
-        if self.objective.max_drop is not None or score.bounds != (None, None):
+        is_said = self.objective.max_drop is not None or self.cap.drop is not None
+        if is_said or score.unit == PERCENT or score.bounds != (None, None):
             return []
         lost = ""
         if baseline is not None:

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +121,14 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
         except SsrError:
             odd.append(f"{name} ({user_code.article(value)})")
     if odd:
-        log.warning("not recorded of what was told, as it is no number: %s", ", ".join(odd))
+        _say_once(f"not recorded of what was told, as it is no number: {', '.join(odd)}")
     return numbers
+
+
+@lru_cache(maxsize=64)
+def _say_once(warning: str) -> None:
+    """Warn once, not once for each network."""
+    log.warning("%s", warning)
 
 
 def _number(value: Any, name: str) -> float | None:

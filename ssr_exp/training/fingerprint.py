@@ -155,6 +155,21 @@ def same_code(conf: Config, ours: dict[str, Any]) -> tuple[dict[str, Any], dict[
     return theirs, {} if theirs == ours else {studies.CHANGED_CODE: ours["task"]["code"]}
 
 
+def say_which_has_other_weights(conf: Config, ours: dict[str, Any]) -> None:
+    """Say which studies differ from a new one in the content of first weights or teacher alone."""
+    if not (ours.get("init") or ours["recipe"].get("distill")):
+        return
+    root = Path(conf.paths.runs)
+    others = {n: studies.compared(f) for n, f in studies.read_all(root).items()}
+    for name, theirs in {} if ours in others.values() else others.items():
+        if kinds := studies.other_weights(theirs, ours):
+            count = len(store.Store(conf.paths.runs).records(name))
+            _say_once(
+                f"{' and '.join(kinds)} are not those of study {name} ({counted(count, 'run')}), "
+                "so this is another study."
+            )
+
+
 def _as_before(
     conf: Config, ours: dict[str, Any], others: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:

@@ -241,6 +241,7 @@ def open(conf: Config) -> OpenedStudy:
         fields = older if runs.study_folder(_name(conf, older)).is_dir() else fields
     if conf.task.name is TaskKind.module:
         fields, changed = fingerprint.same_code(conf, fields)
+    fingerprint.say_which_has_other_weights(conf, fields)
     name = _name(conf, fields)
     scored = "" if tried is None else tried.scored
     return OpenedStudy(name, fields, splits, seed_network, plan, taken, score, changed, scored)

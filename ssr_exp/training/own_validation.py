@@ -62,7 +62,7 @@ class _Spread:
         self._kept += [row.clone() for row in batch[first :: self._step]]
         self._seen += len(batch)
         row_bytes = self._kept[0].nbytes if self._kept else 0
-        most = max(1, min(2 * self._count, MOST_BYTES // max(1, row_bytes)))
+        most = max(2, min(2 * self._count, MOST_BYTES // max(1, row_bytes)))
         while len(self._kept) > most:
             self._kept, self._step = self._kept[::2], 2 * self._step
 
@@ -102,9 +102,7 @@ class OwnValidation:
     def inputs(self, count: int) -> Tensor | None:
         """Collect so many inputs of the network, `n x ...`, as validation gives them to it.
 
-        Large ones are fewer.
-
-        They are from all over the val set, whose images often lie by class.
+        They are from all over the val set, whose images often lie by class. Large ones are fewer.
 
         Returns:
             None if validation calls parts of the network alone.

@@ -18,6 +18,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from ssr_exp import user_code
 from ssr_exp.config import Config, TaskKind
@@ -63,7 +64,6 @@ class Watch(Callback):
         self.networks, self._score = networks, score
         self.calls: dict[str, Inputs] = {}  # the first one of each in validation
         self.training: dict[str, Inputs] = {}  # likewise in training
-        self.has_run = False  # a layer of one, in validation
         self._hooks: list[Any] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -72,8 +72,6 @@ class Watch(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._unwatch()
         self._watch(self.calls)
-        for layer in {part for network in self.networks.values() for part in network.modules()}:
-            self._hooks.append(layer.register_forward_pre_hook(self._note_run))
 
     def _watch(self, calls: dict[str, Inputs]) -> None:
         for name, network in self.networks.items():
@@ -89,9 +87,6 @@ class Watch(Callback):
         kwargs: dict[str, Any],
     ) -> None:
         calls.setdefault(name, Inputs(args, kwargs))
-
-    def _note_run(self, *_: Any) -> None:
-        self.has_run = True
 
     def _unwatch(self) -> None:
         for hook in self._hooks:
@@ -139,12 +134,18 @@ def try_module(
         SsrError: if its code fails, logs no such score, calls its network otherwise, or would go on
             with weights of the whole network where a rescaled one is put in.
     """
-    network = copy.deepcopy(own_module.network(module, conf.task))
+    whole = own_module.network(module, conf.task)
+    network = copy.deepcopy(whole)
     relinking.put(module, conf.task, network)
     copies = {path: module.get_submodule(path) for path in conf.task.copies}
     watch = Watch({conf.task.network: network} | copies, score)
     expected = own_module.NetworkWatch(conf.task, network)
-    with _two_batches(conf, watch, expected) as trainer, _explained(conf, "train"):
+    name = f"{type(module).__name__}.{conf.task.network}"
+    with (
+        _two_batches(conf, watch, expected) as trainer,
+        _explained(conf, "train"),
+        _none_runs(whole, name),
+    ):
         trainer.fit(module, data)
     if len(called := [name for name in watch.networks if name in watch.calls]) > 1:
         log.warning(
@@ -153,14 +154,6 @@ def try_module(
             called[0],
         )
     scored = called[0] if called else conf.task.network
-    name = f"{type(module).__name__}.{conf.task.network}"
-    if not watch.has_run:
-        raise SsrError(
-            f"{name} is not called in validation_step, nor is a layer of it, so what that scores "
-            f"would be the same for all networks: call self.{conf.task.network} there, or type "
-            "task.network=NAME with the attribute that is called, and task.copies=[NAME] with a "
-            "copy that is called instead."
-        )
     if conf.task.example_inputs is not None:
         made = user_code.call(conf.task.example_inputs, {}, "task.example_inputs", {})
         example: Any = made if input_examples.is_shape(made) else input_examples.as_inputs(made)
@@ -175,6 +168,34 @@ def try_module(
     taken = _as_it_is_made(given, conf.trainer.precision)
     _say_what_differs(watch, given, name)
     return Tried(taken, scored)
+
+
+@contextmanager
+def _none_runs(whole: nn.Module, name: str) -> Iterator[None]:
+    """Refuse that layers run of the network in whose place another was put.
+
+    Args:
+        whole: that network.
+        name: where the module has its own, for the error.
+
+    Raises:
+        SsrError: names the first one.
+    """
+    layers = {layer: path for path, layer in whole.named_modules()}
+
+    def refuse(layer: nn.Module, _: Any) -> None:
+        if layer in layers:
+            raise SsrError(
+                f"{'.'.join(filter(None, (name, layers[layer])))} is called as it was made, where "
+                "a smaller one was put in its place, so all networks would score the same: "
+                "something outside the module holds it. Let that look it up in the module."
+            )
+
+    handle = register_module_forward_pre_hook(refuse)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def try_test(

@@ -7,7 +7,6 @@ such runs are never compared with plain ones.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
@@ -28,6 +27,8 @@ from ssr_exp.training.first_weights import Moments
 from ssr_exp.training.learning import TargetMoments, target_moments
 
 log = logging.getLogger(__name__)
+
+ALIKE = 1e-6  # of the deviation of what is learnt
 
 CHECKPOINT = "checkpoint"  # as `recipe.distill`: the teacher is the top-level one
 KEYS = ("distill", "distill_weight", "distill_temperature")  # of the recipe
@@ -121,15 +122,20 @@ def _other_moments(
         return {}
     if theirs is None:
         _say_once(
-            f"what the teacher in {path} learnt its numbers with is not known: its outputs are "
-            "taken for standardised by the mean and the deviation of this data set. Name the "
-            "folder of its run, if there is one."
+            f"{path} does not say by which mean and deviation its teacher's numbers are "
+            "standardised: those of this data set are taken. Name the folder of its run, if there "
+            "is one."
         )
         return {}
-    if all(map(math.isclose, chain(*theirs), chain(*ours))):
+    if all(map(_is_close, chain(*theirs), chain(*ours), chain(ours[1], ours[1]))):
         return {}
     mean, std = map(list, theirs)  # as a study's file has them
     return {"target_mean": mean, "target_std": std}
+
+
+def _is_close(one: float, other: float, deviation: float) -> bool:
+    """Say whether two moments differ by rounding alone, as of another device."""
+    return abs(one - other) <= ALIKE * deviation
 
 
 def teacher_path(conf: Config) -> str | None:

@@ -29,6 +29,7 @@ from ssr_exp.training.opened_study import Job, OpenedStudy
 
 log = logging.getLogger(__name__)
 
+TRACEBACK = "traceback.txt"
 LITTLE_BYTES = 16 * 2**20  # free on a disk that counts as full
 
 ended_here: set[Path] = set()  # folders of the runs that this process trained, however they ended
@@ -106,6 +107,7 @@ def _test(job: Job, store: Store, where: Path, done: Record) -> Record:
             raise
         except (Exception, SystemExit) as error:  # of anyone's code
             user_code.check_exit(error)
+            store.write_text(where / TRACEBACK, traceback.format_exc())
             raise RunFailed(f"{job.title} was not tested: {explain(error)}") from error
     if job.conf.origin == FINALIST:
         fields |= {"origin": FINALIST}
@@ -145,7 +147,7 @@ def _train(job: Job, store: Store, where: Path) -> Record:
             raise files.cannot_write(where, error, store.option) from error
         outcome = {"status": Status.failed, "error": explain(error)}
         log.debug("%s failed", job.title, exc_info=True)
-        store.write_text(where / "traceback.txt", traceback.format_exc())
+        store.write_text(where / TRACEBACK, traceback.format_exc())
     spent_s = time.perf_counter() - start + (0.0 if last is None else last.spent_s)
     record = blank.model_copy(update=outcome | {"wall_s": spent_s})
     ended_here.add(where)
@@ -186,7 +188,7 @@ def begin(job: Job, store: Store, where: Path) -> None:
     """
     store.name_network(where, job.network)
     store.write_text(where / CONFIG_FILE, provenance.to_json(asdict(job.conf)))
-    (where / "traceback.txt").unlink(missing_ok=True)
+    (where / TRACEBACK).unlink(missing_ok=True)
 
 
 def describe_study(study: OpenedStudy, conf: Config, store: Store) -> None:

@@ -92,3 +92,18 @@ def test_a_loop_on_several_devices_shares_one_search(
     assert on("phone") != on("pi")
     setup.conf.study = "study"
     assert on("phone") == on("pi")
+
+
+def test_a_loops_search_that_an_earlier_version_began_for_a_device_goes_on(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on(device: str) -> Path:
+        setting = Setting(runtime="eager", version="1", device=device)
+        monkeypatch.setattr(table, "here", lambda *_, **__: setting)
+        setup.write(setup.folder / f"runs/study/latency/{setting.slug}.json", setting)
+        return setup.set_up()
+
+    begun = on("phone")
+    begun.mkdir(parents=True)
+    setup.conf.study = "study"
+    assert on("phone") == on("pi") == begun

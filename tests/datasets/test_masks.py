@@ -388,14 +388,19 @@ def test_a_photo_that_is_turned_has_its_mask_turned_too(
 
 
 def test_images_and_masks_beyond_all_memory_are_refused_before_they_are_decoded(
-    tmp_path: Path, load: Load, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    load: Load,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     root = write(tmp_path / "scenes")
     pixels = COUNT * SIZE[0] * SIZE[1]
     monkeypatch.setattr(memory, "most_bytes", lambda: 6 * pixels - 1)
-    assert "of memory, with their masks, more than there is" in refused(load, root)
+    assert "of memory, with their masks, more than this machine gives" in refused(load, root)
     monkeypatch.setattr(memory, "most_bytes", lambda: 6 * pixels)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 6 * pixels - 1)
     assert load(root)
+    assert "are free: if this process is killed, type dataset.resize=32" in caplog.text
 
 
 def test_weights_make_all_classes_count_alike(tmp_path: Path, load: Load) -> None:

@@ -31,10 +31,11 @@ def test_without_groups_it_is_what_the_machine_has(machine: Path) -> None:
     assert free_bytes(machine) == 60 * GIB
 
 
-def test_swap_space_counts_for_what_a_process_can_have_at_most(machine: Path) -> None:
-    assert most_bytes(machine) == 60 * GIB
-    write(machine, proc__meminfo=f"MemAvailable: {60 * 2**20} kB\nSwapFree: {4 * 2**20} kB")
+def test_at_most_it_is_all_of_the_machine_with_its_swap_space(machine: Path) -> None:
     assert most_bytes(machine) == 64 * GIB
+    total, swap = f"MemTotal: {64 * 2**20} kB", f"SwapTotal: {4 * 2**20} kB\nSwapFree: 0 kB"
+    write(machine, proc__meminfo=f"{total}\nMemAvailable: {60 * 2**20} kB\n{swap}")
+    assert most_bytes(machine) == 68 * GIB
     assert free_bytes(machine) == 60 * GIB
 
 
@@ -47,9 +48,7 @@ def test_a_container_leaves_what_its_limit_does_without_the_cache(machine: Path)
     write(machine, **{"sys__fs__cgroup__memory.current": 6 * GIB})
     assert free_bytes(machine) == 2 * GIB
     write(machine, **{"sys__fs__cgroup__memory.stat": f"anon 9\ninactive_file {GIB}"})
-    assert free_bytes(machine) == most_bytes(machine) == 3 * GIB
-    write(machine, **{"sys__fs__cgroup__memory.stat": f"active_file {GIB}\ninactive_file {GIB}"})
-    assert (free_bytes(machine), most_bytes(machine)) == (3 * GIB, 4 * GIB)
+    assert (free_bytes(machine), most_bytes(machine)) == (3 * GIB, 8 * GIB)
 
 
 def test_a_group_within_others_is_limited_by_all_of_them(machine: Path) -> None:

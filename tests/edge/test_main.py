@@ -280,9 +280,9 @@ def test_too_little_memory_is_said_in_a_sentence(
     monkeypatch.setattr(__main__, "_fit", full)
     fit = ("--fit", "9", "--out", "table.json")
     for words, said in (
-        ((), "type fewer codes as --network or a smaller --size"),
-        (("--runtime", "eager", "compile"), "type fewer --runtime or fewer codes as --network"),
-        (fit, "type a smaller --fit N or a smaller --size"),
+        ((), "type some codes as --network or of a model a smaller --size"),
+        (("--runtime", "eager", "compile"), "type fewer --runtime or some codes as --network"),
+        (fit, "type a smaller --fit N or of a model a smaller --size"),
     ):
         assert main(["resnet8", *words]) == 1
         error = capsys.readouterr().err

@@ -206,3 +206,15 @@ def test_two_studies_are_told_apart_exactly_where_they_differ(
     told = studies.told_apart({"one": one, "other": other})
     keys = {*told["one"], *told["other"]}
     assert len(keys) == len(studies.differences(one, other))
+
+
+def test_only_the_content_of_trained_weights_makes_a_study_one_of_other_weights() -> None:
+    ours = {"init": {"kind": "inherit", "checkpoint": "0123abcd"}, "recipe": {"lr": 0.1}}
+    other = ours | {"init": {"kind": "inherit", "checkpoint": "ffff0000"}}
+    assert studies.other_weights(other, ours) == ["the weights that networks start from"]
+    taught = {"lr": 0.1, "distill": {"teacher": "aa"}}
+    moments = {"lr": 0.1, "distill": {"teacher": "aa", "target_mean": [1.0], "target_std": [2.0]}}
+    said = studies.other_weights(ours | {"recipe": taught}, ours | {"recipe": moments})
+    assert said == ["the moments of the teacher's numbers"]
+    for theirs in (ours, other | {"recipe": {"lr": 0.2}}, ours | {"init": {"kind": "fresh"}}):
+        assert studies.other_weights(theirs, ours) == []

@@ -61,5 +61,8 @@ def test_a_share_of_a_score_without_bounds_is_said_in_its_unit(known: History) -
         assert "2% of the baseline's val gain, 0.002 dB of -0.1" in said
         assert "type objective.max_drop=NUMBER (in dB), in a Study max_drop=NUMBER" in said
     assert ValWarnings(None, typed, CapConf(), baseline).of_run(record) == []
+    assert ValWarnings(None, usual, CapConf(drop="0.1"), baseline).of_run(record) == []
+    points = record.model_copy(update={"unit": "%"})  # of which one point may be lost
+    assert ValWarnings(None, usual, CapConf(), baseline).of_run(points) == []
     bound = record.model_copy(update={"bounds": (None, 60.0)})
     assert ValWarnings(None, usual, CapConf(), baseline).of_run(bound) == []

@@ -76,7 +76,7 @@ def test_an_image_said_to_be_huge_or_empty_is_refused(root: Path, sides: tuple[i
 
 def test_images_beyond_all_memory_are_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SsrError, match=r"GiB of memory.* type dataset\.resize=32"):
-        decoding._empty(10**9, 9_000, 9_000, 0)
+        decoding._empty(10**9, 9_000, 9_000, 0, can_stream=False)
 
 
 def test_a_class_that_is_not_named_in_text_is_refused(root: Path) -> None:

@@ -691,6 +691,8 @@ HELD = {
     "a partial": "self.infer = functools.partial(run, network=self.net)",
     "a closure": "net = self.net; self.infer = lambda x: net(x)",
     "a method of another object": "self.infer = Held(self.net).run",
+    "a default": "self.infer = lambda x, net=self.net: net(x)",
+    "a default of a name": "self.infer = lambda x, *, net=self.net: net(x)",
 }
 
 
@@ -717,8 +719,38 @@ def test_a_validation_that_calls_another_network_is_refused_with_example_inputs_
     text = code(
         "HIDDEN.append(self.net)", "\n\nHIDDEN = []", **{"(self(x).argmax": "(HIDDEN[-1](x).argmax"}
     )
-    with pytest.raises(SsrError, match="is not called in validation_step, nor is a layer of it"):
-        opened_study.open(asked(text, f"task.example_inputs={shape}.batch"))
+    for words in ((), (f"task.example_inputs={shape}.batch",)):
+        with pytest.raises(SsrError, match=r"Lit\.net is called as it was made, where a smaller"):
+            opened_study.open(asked(text, *words))
+
+
+def test_what_holds_the_whole_network_is_refused_though_another_line_calls_the_rescaled_one(
+    asked: Callable[..., Config],
+) -> None:
+    text = code("HIDDEN.append(self.net[0])", "\n\nHIDDEN = []", "self(x); HIDDEN[-1](x)")
+    with pytest.raises(SsrError, match=r"Lit\.net\.0 is called as it was made"):
+        opened_study.open(asked(text))
+
+
+LATE = """def on_fit_start(self):
+        import copy
+        self.late = copy.deepcopy(self.net)
+"""
+
+
+def test_a_copy_that_is_made_when_training_begins_may_be_what_is_scored(
+    asked: Callable[..., Config], own: Own
+) -> None:
+    shape = own("import torch\n\ndef batch():\n    return torch.zeros(2, 1, 8, 8)\n")
+    text = code(more=LATE, **{"(self(x).argmax": "(self.late(x).argmax"})
+    assert opened_study.open(asked(text, f"task.example_inputs={shape}.batch")).scored == "net"
+
+
+def test_a_network_with_a_scripted_layer_is_tried(asked: Callable[..., Config]) -> None:
+    """Such a layer takes no hooks of its own."""
+    text = code().replace("nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(),", "SCRIPTED", 1)
+    layers = "nn.Conv2d(1, 16, 3, padding=1), torch.jit.script(nn.Hardswish()),"
+    assert opened_study.open(asked(text.replace("SCRIPTED", layers))).scored == "net"
 
 
 def test_validation_may_call_layers_of_the_network_alone(

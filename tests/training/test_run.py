@@ -212,6 +212,9 @@ def test_a_finished_run_whose_test_fails_says_so_and_stays(
     with pytest.raises(RunFailed, match="was not tested: "):
         run.train(asked := conf(*SMALLER, "trainer.test=true"))
     assert stored(asked) == one
+    (job,) = run.plan(asked)
+    told = (run.folder(store.Store(asked.paths.runs), job) / run.TRACEBACK).read_text()
+    assert type(error).__name__ in told
 
 
 def test_a_finished_run_that_is_tested_as_a_finalist_is_one(conf: Compose) -> None:

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 PRESETS = "experiment"  # of all parts
 PARTS = (*loop_settings.SEARCH_PARTS, loop_settings.FINALISTS, "segment")
-OPEN = tuple(f"segment.{key}" for key in loop_settings.LATTICE)  # of a study that a loop began
+LATTICE = tuple(f"segment.{key}" for key in loop_settings.LATTICE)  # no other study by these
 TRAINED = ("finalists.epochs", "finalists.arms")  # of those that a command trains itself
 
 
@@ -71,7 +71,8 @@ def of_loop(root: Path, study: str, *, trust: bool) -> dict[str, Any]:
     asked = study_names.read(root / study).by("search")
     typed = {key(word) for word in asked.words} if asked else set()
     changed = {k: v for k, v in found.items() if {k, _part(k)} & typed or v != usual[k]}
-    return {k: v for k, v in changed.items() if _part(k) in loop_settings.SEARCH_PARTS or k in OPEN}
+    parts = loop_settings.SEARCH_PARTS
+    return {k: v for k, v in changed.items() if _part(k) in parts or k in LATTICE}
 
 
 def _composed(words: Sequence[str]) -> dict[str, Any]:

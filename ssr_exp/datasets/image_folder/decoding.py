@@ -176,7 +176,8 @@ class _Decoder:
 
     def __init__(self, reader: ImageReader, beside: int) -> None:
         self.reader, count = reader, len(reader.files)
-        self.pixels = _empty(count, reader.h, reader.w, beside)
+        can_stream = reader.allowed is not None  # as image folders can, and they alone
+        self.pixels = _empty(count, reader.h, reader.w, beside, can_stream=can_stream)
         self.hashes = np.zeros(count, np.int64)
         self._opened: list[Opened | None] = [None] * count
 
@@ -234,20 +235,22 @@ def _why(path: Path, error: Exception) -> str:
     return " ".join((str(error) or type(error).__name__).split())
 
 
-def _empty(n: int, h: int, w: int, beside: int) -> Tensor:
-    """Take the memory for `n x 3 x h x w` bytes, if there is as much, and `beside` a pixel."""
-    needed, free = (3 + beside) * n * h * w, memory.most_bytes()
+def _empty(n: int, h: int, w: int, beside: int, *, can_stream: bool) -> Tensor:
+    """Take the memory for `n x 3 x h x w` bytes, if the machine has it, and `beside` a pixel."""
+    needed, most = (3 + beside) * n * h * w, memory.most_bytes()
+    masks = ", with their masks" if beside else ""
+    takes = f"{n:,} images of {w} x {h} pixels take {memory.in_words(needed)} of memory{masks}"
+    stream = "dataset.stream=true to read them for each batch, or " if can_stream else ""
+    remedy = f"type {stream}dataset.resize=32 (or another side) to scale them down"
+    if needed > most:  # to be killed while they are decoded would say nothing
+        raise SsrError(f"{takes}, more than this machine gives ({memory.in_words(most)}): {remedy}")
+    if needed > (free := memory.free_bytes()):
+        told = "%s, and %s are free: if this process is killed, %s"
+        log.warning(told, takes, memory.in_words(free), remedy)
     try:
-        if needed > free:  # to be killed while images are decoded says nothing
-            raise MemoryError
         return torch.empty(n, 3, h, w, dtype=torch.uint8)
-    except (RuntimeError, MemoryError):
-        raise SsrError(
-            f"{n:,} images of {w} x {h} pixels take {memory.in_words(needed)} of memory"
-            f"{', with their masks' if beside else ''}, more than there is "
-            f"({memory.in_words(free)}): type dataset.resize=32 (or another side) to "
-            "scale them down"
-        ) from None
+    except RuntimeError:
+        raise SsrError(f"{takes}, which this process is not given: {remedy}") from None
 
 
 def learn(how: Preprocessing, opened: Mapping[int, Opened], reader: ImageReader) -> Preprocessing:

@@ -39,8 +39,8 @@ class EarlierFile(FileModel):
 def keep(work: Work, to: Path, new: Sequence[ExportedFile]) -> list[ExportedFile]:
     """Keep the files of an earlier export of the same network that are not written anew.
 
-    Each is verified again. One that this export was to write, and whose new file failed, is not
-    kept. What cannot be kept is said, and what to type to have it again.
+    Each is verified again. One that this export was to write and did not is not kept. What cannot
+    be kept is said, and what to type to have it again.
 
     Args:
         work: the export that takes the earlier one's place.
@@ -52,10 +52,11 @@ def keep(work: Work, to: Path, new: Sequence[ExportedFile]) -> list[ExportedFile
     known = {one.file: one for one in _earlier(to)} if there else {}
     is_same = bool(known) and _is_same_network(to, work.chosen)
     kept = []
-    failed = verified_files.asked(work.request)
+    asked = verified_files.asked(work.request)
     for file in there:
-        if file in failed:
-            log.warning("%s, which was there, is not kept: the one in its place failed", file)
+        if file in asked:
+            said = "%s, which was there, is not kept: this export was to replace it, and did not"
+            log.warning(said, file)
             continue
         if (one := known.get(file)) is None:
             log.warning("%s, which was there, is not kept: %s does not name it", file, REPORT)

@@ -46,7 +46,7 @@ class Samples:
     # of each channel, in 0..1: what pixels are normalised by, a batch at a time
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] = ()  # likewise the standard deviation
-    # whether `measure` is validation of the user's own, which has other images than these
+    # whether `measure` is validation of the user's own, by all of val, of which these are a part
     own_validation: bool = False
 
     def __len__(self) -> int:

@@ -132,7 +132,7 @@ def test_what_is_asked_for_again_and_fails_is_not_left_behind(
     both = {"model.onnx", "model.int8.onnx"}
     assert export_("onnx", int8=True, loses=3.0, int8_drop=4) == both
     assert export_("onnx", int8=True, loses=3.0) == {"model.onnx"}
-    said = "%s, which was there, is not kept: the one in its place failed"
+    said = "%s, which was there, is not kept: this export was to replace it, and did not"
     assert said % "model.int8.onnx" in caplog.text
     assert export_("torch_export", trust=True) == {"model.onnx", "model.pt2"}
     # what torch.export writes differs by nothing, and ONNX Runtime's outputs by a little
