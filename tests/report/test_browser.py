@@ -429,6 +429,33 @@ def test_what_to_take_begins_with_the_answer_and_asks_for_the_searchs_confidence
     assert "The search's answer" not in sheet.locator("#about").inner_text()  # no table is told
 
 
+@pytest.mark.parametrize(("second", "is_chosen"), [("random", False), ("finalist 2", True)])
+def test_that_test_chose_the_answer_is_said_where_it_had_a_choice(
+    written: Any,
+    opened: Any,
+    tmp_path: Path,
+    records: list[Record],
+    sure: Predictions,
+    second: str,
+    is_chosen: bool,
+) -> None:
+    row = {"model": records[0].model, "params_share": 0.5, "test_score_mean": 96.0}
+    row |= {"test_score_std": None, "seeds": [0]}
+    rows = [
+        row | {"role": role, "network": record.network, "params": record.params}
+        for role, record in zip(("baseline", "answer", second), records[:3], strict=True)
+    ]
+    store = Store(tmp_path / "runs")
+    best = store.study_folder(STUDY) / BEST_FOLDER
+    best.mkdir(parents=True)
+    told = {"measured_on": "test", "drop": 0.5, "results": rows}
+    (best / METRICS_FILE).write_text(json.dumps(told))
+    (best / RECORD_FILE).write_text(records[1].to_json())
+    words = opened(written(predicted=sure)).locator("#take").inner_text()
+    assert "for a confidence of 80%, as the search did" in words
+    assert ("one of 2 that were tested, so test chose it, too" in words) is is_chosen
+
+
 def test_what_is_not_trained_is_as_likely_as_its_own_promise_says(
     written: Any, opened: Any, sure: Predictions
 ) -> None:

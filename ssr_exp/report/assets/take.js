@@ -124,7 +124,9 @@ const likelihood = (network) => (keeping(network) === null || network.kind === "
 function confidenceNote() {
   const sure = study().predictions?.confidence;
   if (!isNumber(sure)) return "The sliders go by scores alone, luck included: they do not count confidence, as the answer does.";
-  return `The sliders ask of val alone for a confidence of ${likely(sure)}, as the search did; the answer was chosen by test, too, where finalists were tested.`;
+  const candidates = (study().answer.results || []).filter((row) => /^(answer|finalist)/.test(row.role)); // others are arms
+  const chosen = candidates.length > 1 ? `; the answer is one of ${candidates.length} that were tested, so test chose it, too` : "";
+  return `The sliders ask of val alone for a confidence of ${likely(sure)}, as the search did${chosen}.`;
 }
 
 function tested(network) {
