@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -78,31 +79,31 @@ def test_a_search_for_another_device_is_another_one_and_says_so(
     assert "there is one of eager (1), batch 1, phone, 1 thread" in caplog.text
 
 
-def test_a_loop_on_several_devices_shares_one_search(
-    setup: Setup, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each process measures its own."""
+@pytest.fixture
+def on(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Set up on a device whose latencies were measured; returns the search's folder."""
 
-    def on(device: str) -> Path:
+    def measured(device: str) -> Path:
         setting = Setting(runtime="eager", version="1", device=device)
         monkeypatch.setattr(table, "here", lambda *_, **__: setting)
         setup.write(setup.folder / f"runs/study/latency/{setting.slug}.json", setting)
         return setup.set_up()
 
+    return measured
+
+
+def test_a_loop_on_several_devices_shares_one_search(
+    setup: Setup, on: Callable[[str], Path]
+) -> None:
+    """Each process measures its own."""
     assert on("phone") != on("pi")
     setup.conf.study = "study"
     assert on("phone") == on("pi")
 
 
 def test_a_loops_search_that_an_earlier_version_began_for_a_device_goes_on(
-    setup: Setup, monkeypatch: pytest.MonkeyPatch
+    setup: Setup, on: Callable[[str], Path]
 ) -> None:
-    def on(device: str) -> Path:
-        setting = Setting(runtime="eager", version="1", device=device)
-        monkeypatch.setattr(table, "here", lambda *_, **__: setting)
-        setup.write(setup.folder / f"runs/study/latency/{setting.slug}.json", setting)
-        return setup.set_up()
-
     begun = on("phone")
     begun.mkdir(parents=True)
     setup.conf.study = "study"
