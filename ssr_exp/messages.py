@@ -18,6 +18,7 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,12 @@ def _log_warning(message: Warning | str, category: type[Warning], *_: Any, **__:
     """Log what Python warns of, in one line and without a place in somebody else's code."""
     text = " ".join(str(message).split())
     logging.getLogger("py.warnings").warning("%s: %s", category.__name__, text)
+
+
+@lru_cache(maxsize=256)
+def warn_once(log: logging.Logger, warning: str) -> None:
+    """Warn once in a process, not once for each run."""
+    log.warning("%s", warning)
 
 
 def is_first(text: str) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssr_exp import messages
 from ssr_exp.config import AutoAugment, CropFrom, DatasetConf
 from ssr_exp.datasets.image_folder.file_pixels import Box
 from ssr_exp.datasets.images import IGNORED, Splits, Target
@@ -276,12 +277,9 @@ def _check_cutout(side: int, h: int, w: int) -> None:
     if side and side >= 2 * max(h, w) - 1:
         raise SsrError(f"dataset.cutout={side} always erases {images} whole: {advice}")
     if side > min(h, w):
-        _say_once(f"dataset.cutout={side} erases most of many {images}, or all: {advice}")
-
-
-@lru_cache(maxsize=64)
-def _say_once(warning: str) -> None:
-    log.warning("%s", warning)
+        messages.warn_once(
+            log, f"dataset.cutout={side} erases most of many {images}, or all: {advice}"
+        )
 
 
 def _listed(numbers: list[float]) -> str:

@@ -6,14 +6,14 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ssr_exp import user_code
+from ssr_exp import messages, user_code
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.cost import Cost
 from ssr_exp.runs.score import Score
@@ -121,14 +121,10 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
         except SsrError:
             odd.append(f"{name} ({user_code.article(value)})")
     if odd:
-        _say_once(f"not recorded of what was told, as it is no number: {', '.join(odd)}")
+        messages.warn_once(
+            log, f"not recorded of what was told, as it is no number: {', '.join(odd)}"
+        )
     return numbers
-
-
-@lru_cache(maxsize=64)
-def _say_once(warning: str) -> None:
-    """Warn once, not once for each network."""
-    log.warning("%s", warning)
 
 
 def _number(value: Any, name: str) -> float | None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from ssr_exp import config, user_code
+from ssr_exp import config, messages, user_code
 from ssr_exp.config import OWN_DATA, Config, DatasetConf, SegmentConf, TaskConf, TaskKind
 from ssr_exp.datasets.images import Splits
 from ssr_exp.datasets.user_data import UserData
@@ -141,10 +140,11 @@ def same_code(conf: Config, ours: dict[str, Any]) -> tuple[dict[str, Any], dict[
             for name, modules in edited.items():
                 if modules:
                     count = len(store.Store(conf.paths.runs).records(name))
-                    _say_once(
+                    messages.warn_once(
+                        log,
                         f"the code of {', '.join(modules)} is not that of study {name} "
                         f"({counted(count, 'run')}), so this is another study: if its results "
-                        f"would be the same, type task.study={name} to go on with it."
+                        f"would be the same, type task.study={name} to go on with it.",
                     )
         return ours, {}
     asked = study_names.find(root, asked)
@@ -164,9 +164,10 @@ def say_which_has_other_weights(conf: Config, ours: dict[str, Any]) -> None:
     for name, theirs in {} if ours in others.values() else others.items():
         if kinds := studies.other_weights(theirs, ours):
             count = len(store.Store(conf.paths.runs).records(name))
-            _say_once(
+            messages.warn_once(
+                log,
                 f"{' and '.join(kinds)} are not those of study {name} ({counted(count, 'run')}), "
-                "so this is another study."
+                "so this is another study.",
             )
 
 
@@ -180,8 +181,3 @@ def _as_before(
     older = ours | {"task": task | {"score": task["score"] | {"test_key": key}}}
     is_there = any(o == older or studies.changed_code(o, older) for o in others)
     return older if is_there and ours not in others else ours
-
-
-@lru_cache(maxsize=64)
-def _say_once(warning: str) -> None:
-    log.warning("%s", warning)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
 from itertools import chain
 from typing import Any
 
 from torch import Tensor, nn
 
+from ssr_exp import messages
 from ssr_exp.config import Config, Init, Normalization
 from ssr_exp.datasets.images import Splits
 from ssr_exp.datasets.user_data import UserData
@@ -69,13 +69,7 @@ def check(conf: Config) -> None:
         raise SsrError(f"{asked[0]} needs checkpoint=PATH: name {kinds}.")
     if conf.checkpoint is not None and not asked:
         words = " or ".join(list(reads)[:2])
-        _say_once(f"checkpoint={conf.checkpoint} is not read: type {words} with it.")
-
-
-@lru_cache(maxsize=64)
-def _say_once(warning: str) -> None:
-    """Warn once, not once for each run."""
-    log.warning("%s", warning)
+        messages.warn_once(log, f"checkpoint={conf.checkpoint} is not read: type {words} with it.")
 
 
 def open(conf: Config, splits: Splits | UserData, seed: nn.Module, plan: Plan) -> Pretrained:
@@ -121,10 +115,11 @@ def _other_moments(
     if ours is None:
         return {}
     if theirs is None:
-        _say_once(
+        messages.warn_once(
+            log,
             f"{path} does not say by which mean and deviation its teacher's numbers are "
             "standardised: those of this data set are taken. Name the folder of its run, if there "
-            "is one."
+            "is one.",
         )
         return {}
     if all(map(_is_close, chain(*theirs), chain(*ours), chain(ours[1], ours[1]))):
@@ -157,10 +152,11 @@ def _check_split(conf: Config, content: str, theirs: Split | None) -> None:
         return
     if theirs.words == ours.words:
         if theirs.content is not None:
-            _say_once(
+            messages.warn_once(
+                log,
                 f"the network in {conf.checkpoint} was trained on other images, or on another "
                 "split of them: if it has seen images of val or test here, they flatter what "
-                "inherits from it."
+                "inherits from it.",
             )
         return
     raise SsrError(
@@ -176,9 +172,10 @@ def _check_teachers_split(conf: Config, path: str, theirs: Split | None) -> None
     if theirs is None or ours.train_on_val or theirs.name != ours.name:
         return
     if theirs.words != ours.words:
-        _say_once(
+        messages.warn_once(
+            log,
             f"the teacher in {path} was trained on images that are val here (with {theirs}, and "
-            f"this study has {ours}), so val may flatter what learns from it."
+            f"this study has {ours}), so val may flatter what learns from it.",
         )
 
 
@@ -212,8 +209,9 @@ def _check_normalization(path: str, source: PretrainedNetwork, ours: Moments) ->
         return
     theirs = source.about.mean, source.about.std
     if first_weights.are_far(theirs, ours):
-        _say_once(
+        messages.warn_once(
+            log,
             f"the teacher in {path} learned from images normalised with "
             f"{first_weights.said(theirs)}, and here they are normalised with "
-            f"{first_weights.said(ours)}: what it says of them may be worth little."
+            f"{first_weights.said(ours)}: what it says of them may be worth little.",
         )

@@ -18,7 +18,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
-from ssr_exp import user_code
+from ssr_exp import messages, user_code
 from ssr_exp.app import exports
 from ssr_exp.config import (
     Config,
@@ -39,7 +39,6 @@ from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import LAST_CHECKPOINT, RECORD_FILE, Store, module_weights
 from ssr_exp.training import (
     finalists,
-    fingerprint,
     fit,
     learning,
     opened_study,
@@ -385,7 +384,7 @@ def test_an_edit_of_the_code_names_the_study_that_it_left_and_may_go_on_with_it(
 ) -> None:
     words = (*WORDS, f"task.target={(name := own(code()))}.Lit")
     record, _ = trained(conf(*words))
-    fingerprint._say_once.cache_clear()
+    messages.warn_once.cache_clear()
     path = Path(str(sys.modules[name].__file__))
     path.write_text(path.read_text().replace("momentum=0.9", "momentum=0.8"))
     linecache.checkcache()
