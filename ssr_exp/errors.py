@@ -7,6 +7,7 @@ from typing import Any
 
 ABSOLUTE = re.compile(r"[A-Za-z]:[\\/]|[~/\\]")  # how a text begins that is a path, spaces and all
 PATH = re.compile(r"(?<![\w./])(?:[A-Za-z]:|~)?[\\/][^\s'\",;()]*")
+NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
 
 
 class SsrError(Exception):
@@ -54,6 +55,13 @@ def only_ssr_errors(what: str) -> Iterator[None]:
             f"{what} ({cause(error)}): a fault of ssr_exp's, not of yours. Please report it, with "
             "the code of the network."
         ) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Recognise a lack of memory, of the device or of the host; torch's error is a RuntimeError."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(t in str(error).lower() for t in NO_MEMORY)
 
 
 def innermost(error: BaseException) -> BaseException:

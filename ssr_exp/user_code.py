@@ -9,10 +9,12 @@ import hashlib
 import importlib
 import importlib.machinery
 import inspect
+import logging
 import os
 import re
 import sys
 import sysconfig
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,12 +23,15 @@ from types import ModuleType
 from typing import Any, TypeGuard
 
 from ssr_exp import signals
-from ssr_exp.errors import SsrError, cause
+from ssr_exp.errors import SsrError, cause, is_out_of_memory
+
+log = logging.getLogger(__name__)
 
 MAIN = "__main__"
 TARGET, PARTIAL = "_target_", "_partial_"  # of an argument that is made, as Hydra spells it
 SCRIPTS = Path(__file__).resolve().parents[1]  # where the clone has its own:
 COMMANDS = ("train", "search", "report", "export")
+LIBRARY = Path(__file__).resolve().parent
 UNNAMED = "session."  # before the name of what cannot be imported
 _session: dict[str, Callable[..., Any]] = {}
 _imports: ContextVar[bool] = ContextVar("imports", default=False)
@@ -163,13 +168,44 @@ def call(target: str, arguments: Mapping[str, Any], key: str, offered: Mapping[s
     """
     make = find(target, key)
     told = {name: value for name, value in offered.items() if name in _named(make)}
-    try:
+    with explained(f"{target} cannot be called"):
         return make(**(told | {name: made(value, key) for name, value in arguments.items()}))
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Put into a sentence how code of the user's own fails; an `SsrError` is one already.
+
+    Args:
+        what: it does not do, as the sentence begins: `my_package.Data cannot be set up`.
+
+    Raises:
+        SsrError: names the file and the line, too.
+    """
+    try:
+        yield
     except SsrError:
         raise
     except (Exception, SystemExit) as error:
         check_exit(error)
-        raise SsrError(f"{target} cannot be called: {cause(error)}.") from error
+        log.debug("%s", what, exc_info=True)
+        raise SsrError(f"{what}: {where(error)}{cause(error)}.") from error
+
+
+def where(error: BaseException) -> str:
+    """Name, before an error's cause, the innermost line of code that is the user's; else nothing.
+
+    A lack of memory is of no line.
+    """
+    if is_out_of_memory(error):
+        return "out of memory, "
+    own = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if is_own_file(frame.filename)
+        and not Path(frame.filename).resolve().is_relative_to(LIBRARY)
+    ]
+    return f"in {Path(own[-1].filename).name}, line {own[-1].lineno}, " if own else ""
 
 
 def check_exit(error: BaseException) -> None:
@@ -321,7 +357,7 @@ def _module(target: str, parts: list[str], key: str) -> tuple[Any, int]:
         except Exception as error:
             if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
                 continue
-            raise SsrError(f"{name} cannot be imported: {cause(error)}.") from error
+            raise SsrError(f"{name} cannot be imported: {where(error)}{cause(error)}.") from error
     raise SsrError(
         f"{key}={target} names no module that can be imported: there is no {parts[0]!r} in "
         "the current folder or on Python's path."

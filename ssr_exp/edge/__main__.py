@@ -21,9 +21,9 @@ from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.edge.latency.table import Subject
 from ssr_exp.edge.latency.table_file import Setting
 from ssr_exp.edge.measured_networks import MeasuredStudy
-from ssr_exp.errors import SsrError, cause
+from ssr_exp.errors import SsrError, cause, is_out_of_memory
 from ssr_exp.rescaling import arguments, lattice, saved, seeds
-from ssr_exp.runs import provenance, study_names
+from ssr_exp.runs import study_names
 from ssr_exp.runs.provenance import torch_threads
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     except (MemoryError, RuntimeError) as error:
-        if not provenance.is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         print(f"out of memory ({cause(error)}): type {_less(options)}", file=sys.stderr)
         return 1

@@ -14,6 +14,7 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor, nn
 
+from ssr_exp import user_code
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.rescaling import meta, nested
 from ssr_exp.rescaling.inputs import (
@@ -251,7 +252,8 @@ def _with_batch(
         if meta.asks_for_values(error):
             raise meta.values_refused(name, "", error) from error
         raise SsrError(
-            f"{name} does not run on the example inputs ({shapes}): {cause(error)}."
+            f"{name} does not run on the example inputs ({shapes}): {user_code.where(error)}"
+            f"{cause(error)}."
         ) from error
     raise SsrError(
         f"no batch dimension was found in the example inputs of {name} ({shapes}): with 2 or 3 "

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ssr_exp import user_code
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.rescaling import copying, meta, nested, output_readers, planning, replacing, rescale
 from ssr_exp.rescaling.output_readers import Function, OutputWatch, Run, Value, is_end
@@ -252,7 +253,7 @@ class Part:
                 if self.untrained is None:
                     call(copying.copied(copy, {}).train())
             except Exception as error:  # of anyone's code
-                raise self._refused(whole, cause(error)) from error
+                raise self._refused(whole, user_code.where(error) + cause(error)) from error
             if nested.is_finite(result):
                 return
             if nested.is_finite(call(copying.copied(whole, {}).eval())):
@@ -313,12 +314,8 @@ def find(whole: nn.Module, path: str, call: Run) -> Part:
             f"{name} has no part {path!r}: name one that it has{_children(whole, holder)}."
         )
     with meta.undrawn(), torch.inference_mode(False), torch.no_grad():
-        try:
+        with user_code.explained(f"{name} does not run on its example inputs"):
             watches = {False: output_readers.watched(whole, path, call, training=False)}
-        except SsrError:
-            raise
-        except Exception as error:  # of anyone's code
-            raise SsrError(f"{name} does not run on its example inputs: {cause(error)}.") from error
         shape = _input_shape(watches[False], name, path)
         untrained = None
         try:

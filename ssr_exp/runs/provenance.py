@@ -19,7 +19,6 @@ from ssr_exp.errors import SsrError
 
 PACKAGES = ("torch", "torchvision", "lightning")
 OPTIONAL = ("timm",)  # recorded where they are installed
-NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
 
 
 def device(accelerator: str, count: int = 1) -> str:
@@ -135,15 +134,6 @@ def git_commit() -> str | None:
         return git("rev-parse", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Recognise a lack of memory, of the device or of the host."""
-    import torch
-
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(t in str(error).lower() for t in NO_MEMORY)
 
 
 def to_json(fields: dict[str, Any]) -> str:

@@ -15,7 +15,6 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from ssr_exp import user_code
-from ssr_exp.errors import SsrError, cause
 from ssr_exp.runs.score import Score
 from ssr_exp.training import scoring, trainers
 
@@ -159,16 +158,9 @@ class OwnValidation:
                 plugins=[LightningEnvironment()],
                 **self.limits,
             )
-            try:
+            with user_code.explained(f"{type(module).__name__} does not validate"):
                 data = self.data()
                 data.prepare_data()
                 data.setup("fit")  # many make their val set there alone
                 trainer.validate(module, data, verbose=False)
-            except SsrError:
-                raise
-            except (Exception, SystemExit) as error:  # of anyone's code
-                user_code.check_exit(error)
-                raise SsrError(
-                    f"{type(module).__name__} does not validate: {cause(error)}."
-                ) from error
         return dict(trainer.callback_metrics)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import copy
 import logging
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from numbers import Integral
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,14 +18,10 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from ssr_exp import user_code
-from ssr_exp.config import Config, TaskKind
-from ssr_exp.datasets import user_data
-from ssr_exp.datasets.reading import Reading
-from ssr_exp.datasets.user_data import UserData
-from ssr_exp.errors import SsrError, cause
+from ssr_exp.config import Config
+from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import input_examples
 from ssr_exp.rescaling.inputs import Inputs, Signature
-from ssr_exp.runs import provenance
 from ssr_exp.runs.score import Score
 from ssr_exp.tasks.supervised import TEST, VAL, Diverged
 from ssr_exp.training import own_module, relinking, scoring, trainers
@@ -143,7 +136,7 @@ def try_module(
     name = f"{type(module).__name__}.{conf.task.network}"
     with (
         _two_batches(conf, watch, expected) as trainer,
-        _explained(conf, "train"),
+        user_code.explained(f"{conf.task.target} does not train"),
         _none_runs(whole, name),
     ):
         trainer.fit(module, data)
@@ -219,21 +212,23 @@ def try_test(
         SsrError: if it has no test_step, or that fails or logs no such score; or if it waits for
             what is logged on val where there is none.
     """
+    target = conf.task.target
     if not own_module.has_test(module):
         raise SsrError(
-            f"{conf.task.target} has no test_step, and networks are tested by what that logs: add "
+            f"{target} has no test_step, and networks are tested by what that logs: add "
             f"def test_step(self, batch, batch_idx) that logs {score.key}, or type "
             "trainer.test=false (of a search: finalists.seeds=0)."
         )
     with _two_batches(conf) as trainer:
         if not has_val:
             trainer.limit_val_batches = 0
-        with _explained(conf, "train" if has_val else "train without val"):
+        without = "" if has_val else " without val"
+        with user_code.explained(f"{target} does not train{without}"):
             try:
                 trainer.fit(module, data)
             finally:
                 _check_monitors(trainer, conf)
-        with _explained(conf, "test"):
+        with user_code.explained(f"{target} does not test"):
             trainer.test(module, data, verbose=False)
     with suppress(Diverged):
         scoring.read(score, trainer.callback_metrics, TEST)
@@ -294,24 +289,9 @@ def _two_batches(conf: Config, *watching: Callback) -> Iterator[Trainer]:
     user = {k: v for k, v in conf.task.trainer.items() if not k.startswith("limit_")}
     with isolate_rng(), trainers.quiet():
         torch.manual_seed(0)
-        with _explained(conf, "train"):
+        with user_code.explained(f"{conf.task.target} does not train"):
             trainer = trainers.two_batches(BATCHES, watching, arguments | user)
         yield trainer
-
-
-@contextmanager
-def _explained(conf: Config, does: str) -> Iterator[None]:
-    """Say in a sentence where code of the user's own fails."""
-    try:
-        yield
-    except SsrError:
-        raise
-    except (Exception, SystemExit) as error:  # of anyone's code
-        user_code.check_exit(error)
-        log.debug("the first batches failed", exc_info=True)
-        raise SsrError(
-            f"{conf.task.target} does not {does}: {_where(error)}{cause(error)}."
-        ) from error
 
 
 def _is_on_gpu(conf: Config) -> bool:
@@ -344,117 +324,3 @@ def _say_what_differs(watch: Watch, taken: Signature, name: str) -> None:
             name,
             given,
         )
-
-
-def own_data(conf: Config, score: Score) -> tuple[UserData, Tried | None]:
-    """Learn what a study has to know of a user's DataModule, and of the module that reads it.
-
-    Returns:
-        What is known of the data, and what was seen of the user's own module, if there is one.
-
-    Raises:
-        SsrError: if either fails on two batches.
-    """
-    data = user_data.make(conf.dataset)
-    has_test, num_classes, tried = user_data.has_test(data), None, None
-    if conf.task.name is TaskKind.module:
-        made = own_module.make(conf.task, {})
-        has_test = has_test and own_module.has_test(made)
-        tried = try_module(conf, made, data, score)
-        shape = tried.inputs.shape
-    else:
-        num_classes, shape = _classes_and_inputs(conf)
-    is_one = tried is None or tried.inputs.is_one_image
-    text = " x ".join(map(str, shape)) if is_one or tried is None else tried.inputs.text()
-    with isolate_rng(), trainers.quiet():
-        content = user_data.fingerprint(conf.dataset)
-    classes = tuple(map(str, range(num_classes or 0)))
-    known = UserData(
-        conf.dataset.name,
-        content.fingerprint,
-        shape,
-        num_classes,
-        has_test,
-        Reading(
-            name=conf.dataset.name,
-            parts={part: {} for part, size in content.sizes.items() if size},
-            sources={},
-            sizes=content.sizes,
-            targets=f"data of {conf.dataset.target}",
-            pixels=f"inputs of {text}",
-        ),
-        classes,
-        mean=(0.0,) * (shape[0] if num_classes else 0),
-        std=(1.0,) * (shape[0] if num_classes else 0),
-        before=content.before,
-    )
-    return known, tried
-
-
-def _classes_and_inputs(conf: Config) -> tuple[int, tuple[int, ...]]:
-    """Return how many classes a DataModule has, and the shape of one input of its val."""
-    with isolate_rng():
-        data = user_data.ready(conf.dataset)
-        name = type(data).__name__
-        classes = _classes(data)
-        try:
-            batch = next(iter(data.val_dataloader()))
-        except (Exception, SystemExit) as error:  # of anyone's code
-            user_code.check_exit(error)
-            raise SsrError(f"{name} gives no val batch: {_where(error)}{cause(error)}.") from error
-        _check_length(data)
-    is_pair = isinstance(batch, tuple | list) and len(batch) == 2
-    if not is_pair or not all(isinstance(part, Tensor) for part in batch) or batch[0].ndim < 2:
-        raise SsrError(
-            f"a batch of {name} is {user_code.article(batch)}, and our tasks read a pair of two "
-            "tensors, inputs and targets: type task=module with a LightningModule of yours."
-        )
-    return classes, tuple(batch[0].shape[1:])
-
-
-def _check_length(data: LightningDataModule) -> None:
-    """Refuse training data of unknown length, by which no learning rate could fall.
-
-    Raises:
-        SsrError: then.
-    """
-    name = type(data).__name__
-    try:
-        len(data.train_dataloader())
-    except (TypeError, NotImplementedError):
-        raise SsrError(
-            f"{name}.train_dataloader does not say how long it is, and the learning rate of our "
-            "recipes falls by that: give its IterableDataset a __len__, or type task=module with "
-            "a LightningModule of yours."
-        ) from None
-    except (Exception, SystemExit) as error:  # of anyone's code
-        user_code.check_exit(error)
-        raise SsrError(f"{name} gives no training data: {_where(error)}{cause(error)}.") from error
-
-
-def _classes(data: LightningDataModule) -> int:
-    """Ask a DataModule that was set up how many classes there are."""
-    for name in ("num_classes", "n_classes"):
-        try:
-            value = getattr(data, name, None)
-        except (Exception, SystemExit) as error:  # of anyone's code
-            user_code.check_exit(error)
-            said = f"{type(data).__name__}.{name} fails: {_where(error)}{cause(error)}."
-            raise SsrError(said) from error
-        if isinstance(value, Integral) and int(value) > 0:
-            return int(value)
-    raise SsrError(
-        f"{type(data).__name__} does not say how many classes there are: give it an attribute "
-        "num_classes, or type task=module with a LightningModule of yours."
-    )
-
-
-def _where(error: BaseException) -> str:
-    """Say where someone's code failed: the innermost line that is not a library's."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if user_code.is_own_file(f.filename)]
-    ours = Path(__file__).parents[1]
-    own = [frame for frame in own if not Path(frame.filename).is_relative_to(ours)]
-    if provenance.is_out_of_memory(error):
-        return "out of memory, "
-    return f"in {Path(own[-1].filename).name}, line {own[-1].lineno}, " if own else ""

@@ -16,7 +16,7 @@ from typing import Any
 from ssr_exp import files, signals, user_code
 from ssr_exp.config import Config, TaskKind
 from ssr_exp.datasets import workers
-from ssr_exp.errors import SsrError, cause, unlocated
+from ssr_exp.errors import SsrError, cause, is_out_of_memory, unlocated
 from ssr_exp.rescaling import cost, saved, seeds
 from ssr_exp.runs import provenance, studies
 from ssr_exp.runs.record import FINALIST, Fractions, Record, Status
@@ -269,7 +269,7 @@ def explain(error: Exception | SystemExit) -> str:
         why = f"code that it calls ended the process ({cause(error)})"
         return f"{why}: let it return, or raise an error"
     text, kind = str(error).strip().partition("\n")[0], type(error).__name__
-    if provenance.is_out_of_memory(error):
+    if is_out_of_memory(error):
         return f"out of memory: {text or kind}; try a smaller recipe.batch_size."
     if told := workers.explained(error):
         return str(told)

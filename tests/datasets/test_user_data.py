@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from ssr_exp.config import DatasetConf
-from ssr_exp.datasets import user_data
+from ssr_exp.datasets import data_fingerprint, user_data
 from ssr_exp.errors import SsrError
 
 Own = Callable[[str], str]
@@ -63,7 +63,7 @@ class Held(L.LightningDataModule):
 
 
 def content(val: Any, version: str | None = None, train: Any = (0, 1)) -> str:
-    return user_data.content(Held(val, train), version)[0]
+    return data_fingerprint.content(Held(val, train), version)[0]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_the_same_val_set_is_the_same_and_any_change_of_it_is_another() -> None:
 def test_what_a_data_module_says_of_itself_counts_first() -> None:
     data = Held([object()])
     data.fingerprint = lambda: "mine"  # type: ignore[attr-defined]
-    said, sizes, _ = user_data.content(data, None)
+    said, sizes, _ = data_fingerprint.content(data, None)
     assert sizes == {"train": 2, "val": 1} and said != content(ARRAYS)
 
 
@@ -158,11 +158,11 @@ class Seeded(Split):
 def test_a_val_set_that_each_training_would_draw_anew_is_refused(own: Own) -> None:
     name = own(SPLIT)
     with pytest.raises(SsrError, match="serves another val set each time it is made"):
-        user_data.fingerprint(DatasetConf(target=f"{name}.Split"))
-    said, sizes, _ = user_data.fingerprint(DatasetConf(target=f"{name}.Seeded"))
+        data_fingerprint.of(DatasetConf(target=f"{name}.Split"))
+    said, sizes, _ = data_fingerprint.of(DatasetConf(target=f"{name}.Seeded"))
     assert sizes == {"train": 30, "val": 10}
     torch.manual_seed(7)
-    assert user_data.fingerprint(DatasetConf(target=f"{name}.Seeded"))[0] == said
+    assert data_fingerprint.of(DatasetConf(target=f"{name}.Seeded"))[0] == said
 
 
 PICKED = """
@@ -198,8 +198,8 @@ class Picked(L.LightningDataModule):
 def test_a_val_set_is_what_its_sampler_picks(own: Own) -> None:
     target = f"{own(PICKED)}.Picked"
 
-    def read(**arguments: object) -> user_data.Content:
-        return user_data.fingerprint(DatasetConf(target=target, arguments=arguments))
+    def read(**arguments: object) -> data_fingerprint.Content:
+        return data_fingerprint.of(DatasetConf(target=target, arguments=arguments))
 
     with pytest.raises(SsrError, match="serves another val set each time it is made"):
         read()
@@ -210,8 +210,8 @@ def test_a_val_set_is_what_its_sampler_picks(own: Own) -> None:
     assert other.fingerprint != usual.fingerprint and other.before == usual.before != ""
     weighted = read(seed=0, kind="weighted")
     assert weighted.sizes == {"train": 40, "val": 10}
-    assert content(range(40)) == user_data.content(Held(range(40)), None).fingerprint
-    assert user_data.content(Held(range(40)), None).before == ""
+    assert content(range(40)) == data_fingerprint.content(Held(range(40)), None).fingerprint
+    assert data_fingerprint.content(Held(range(40)), None).before == ""
 
 
 def test_only_a_class_of_data_modules_is_called_because_a_file_says_so(
@@ -241,7 +241,9 @@ def test_a_sample_that_cannot_be_read_is_a_sentence() -> None:
         def __getitem__(self, index: Any) -> Any:
             raise ValueError("no file")
 
-    with pytest.raises(SsrError, match="a val sample cannot be read: ValueError: no file"):
+    with pytest.raises(
+        SsrError, match=r"be read: in test_user_data\.py, line \d+, ValueError: no file"
+    ):
         content(Broken([1]))
 
 
@@ -253,7 +255,7 @@ def test_data_that_ends_the_process_is_a_sentence(where: str) -> None:
     data = Held([1])
     setattr(data, where, ends)
     with pytest.raises(SsrError, match=r"Held.* SystemExit: run prepare\.py first"):
-        user_data.content(data, None)
+        data_fingerprint.content(data, None)
 
 
 @pytest.mark.parametrize("hook", ["prepare_data", "setup"])
@@ -265,7 +267,7 @@ def test_a_hook_that_ends_the_process_is_a_sentence(
 
     monkeypatch.setattr(Held, hook, ends)
     conf = DatasetConf(target=f"{__name__}.Held", arguments={"val": [1]})
-    with pytest.raises(SsrError, match=r"Held cannot be set up: SystemExit\."):
+    with pytest.raises(SsrError, match=r"Held cannot be set up: in .*, line \d+, SystemExit\."):
         user_data.ready(conf)
 
 
@@ -288,7 +290,7 @@ def test_val_samples_are_read_one_by_one_and_if_that_takes_long_it_is_said(
     content(Volumes(range(97)))
     assert most[0] <= 2
     assert "val samples" not in caplog.text
-    monkeypatch.setattr(user_data, "LONG_S", 0.0)
+    monkeypatch.setattr(data_fingerprint, "LONG_S", 0.0)
     content(Volumes(range(97)))
     assert "reading 64 of 97 val samples, several times" in caplog.text
     caplog.clear()
@@ -301,6 +303,6 @@ def test_a_stream_and_several_loaders_are_looked_at_too() -> None:
         def val_dataloader(self) -> Any:
             return {"one": DataLoader(ARRAYS, collate_fn=list), "two": DataLoader(Stream(), 4)}
 
-    said, sizes, _ = user_data.content(Several(()), None)
+    said, sizes, _ = data_fingerprint.content(Several(()), None)
     assert sizes == {"train": 2}  # a stream has no length
-    assert said == user_data.content(Several(()), None)[0]
+    assert said == data_fingerprint.content(Several(()), None)[0]

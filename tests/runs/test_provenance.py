@@ -107,18 +107,6 @@ def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None
     assert provenance.git_commit() is None
 
 
-def test_a_lack_of_memory_is_recognised() -> None:
-    for error, expected in (
-        (MemoryError(), True),
-        (torch.OutOfMemoryError("CUDA out of memory"), True),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), True),
-        (RuntimeError("CUDA error: out of memory"), True),
-        (RuntimeError("shapes do not match"), False),
-        (ValueError("out of memory"), False),
-    ):
-        assert provenance.is_out_of_memory(error) == expected, error
-
-
 X86 = "processor\t: 0\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n"
 ARM = "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd0c\n"
 

@@ -237,7 +237,7 @@ BAD = {
     "a constructor that fails": (
         code("raise RuntimeError('no GPU')"),
         (),
-        ".Lit cannot be called: RuntimeError: no GPU.",
+        ", RuntimeError: no GPU.",
     ),
     "an attribute that is not there": (
         code(),
@@ -812,7 +812,9 @@ def test_a_file_is_scored_in_the_networks_place_wherever_that_is_held(
     def ends(_: Tensor) -> NoReturn:
         raise SystemExit(0)
 
-    with pytest.raises(SsrError, match="Lit does not validate: SystemExit: 0"):
+    with pytest.raises(
+        SsrError, match=r"Lit does not validate: in .*\.py, line \d+, SystemExit: 0"
+    ):
         validation.measure(ends)
     less = OwnValidation(place, data, network, job.study.score, 8, attributes=("net", "ema"))
     assert less.lost() == "head.weight"
@@ -1174,6 +1176,11 @@ class Picking(Data):
         return DataLoader(self.all, 16, sampler=SubsetRandomSampler(range(8)))
 
 
+class Slipping(Data):
+    def train_dataloader(self):
+        return DataLoader(self.all, "16" + 1)
+
+
 class Failing(Data):
     @property
     def num_classes(self):
@@ -1218,7 +1225,8 @@ def test_a_data_module_may_say_its_classes_when_it_is_set_up_and_stream_what_it_
     ("target", "words", "sentence"),
     [
         ("Endless", (), "Endless.train_dataloader does not say how long it is, and the learning"),
-        ("Failing", (), "Failing.num_classes fails: "),
+        ("Slipping", (), "Slipping gives no training data: in own_"),
+        ("Failing", (), "Failing.num_classes fails: in own_"),
         ("Unsaid", (), "Unsaid does not say how many classes there are: give it an attribute"),
         ("Data", ("dataset.arguments={pair:false}",), "is a dict, and our tasks read a pair"),
         ("Data", ("dataset.arguments={size:1}",), "cannot be called: TypeError"),

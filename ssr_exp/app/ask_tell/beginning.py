@@ -144,12 +144,8 @@ def call(make_network: Callable[[], nn.Module]) -> nn.Module:
             "arguments that makes the network anew each time, such as a class, or "
             "functools.partial(MyNet, width=64)."
         )
-    try:
+    with user_code.explained("make_network() fails"):
         made = make_network()
-    except SsrError:
-        raise
-    except Exception as error:  # of anyone's code
-        raise SsrError(f"make_network() fails: {cause(error)}.") from error
     if not isinstance(made, nn.Module):
         raise SsrError(f"make_network() returns {user_code.article(made)}, not a torch.nn.Module.")
     return made
