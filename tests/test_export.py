@@ -242,23 +242,23 @@ def test_bad_input_ends_in_a_sentence(
 
 
 def test_a_study_that_was_begun_with_a_key_that_nothing_read_is_exported() -> None:
-    from ssr_exp.app import exports
+    from ssr_exp.app import verification_inputs
 
     dataset = {"name": "digits", "group": "patient", "split_seed": 3, "targets": ["a"]}
     chosen: Any = SimpleNamespace(study={"dataset": dataset}, asked={})
-    asked = exports._dataset(config.ExportConfig(), chosen)
+    asked = verification_inputs.dataset_of(config.ExportConfig(), chosen)
     assert asked == config.DatasetConf(name="digits", split_seed=3)
     dataset["name"] = "csv"
-    assert exports._dataset(config.ExportConfig(), chosen).group == "patient"
+    assert verification_inputs.dataset_of(config.ExportConfig(), chosen).group == "patient"
 
 
 def test_a_network_of_a_loop_is_run_in_its_own_precision() -> None:
-    from ssr_exp.app import exports
+    from ssr_exp.app import verification_inputs
 
     network = torch.nn.Conv2d(1, 2, 3).double()
     about = SimpleNamespace(inputs=None, input_shape=(1, 8, 8))
     chosen: Any = SimpleNamespace(about=about, task=config.TaskKind.loop, network=network)
-    (part,), _ = exports._inputs(config.ExportConfig(), chosen)
+    (part,), _ = verification_inputs.find(config.ExportConfig(), chosen)
     assert isinstance(part, verification.DrawnSamples)
     ((first,), *_) = verification.outputs(part.run, part, batch=8)
     assert first.dtype == torch.float64

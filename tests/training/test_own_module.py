@@ -19,7 +19,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
 from ssr_exp import messages, user_code
-from ssr_exp.app import exports
+from ssr_exp.app import verification_inputs
 from ssr_exp.config import (
     Config,
     DatasetConf,
@@ -832,8 +832,11 @@ def exported(conf: Config) -> tuple[Record, Part]:
         Path(conf.paths.runs), str(run.folder(Store(conf.paths.runs), job)), trust=True
     )
     request = ExportConfig(paths=conf.paths, calibration=8)
-    task, dataset = exports._task(chosen), exports._dataset(request, chosen)
-    (part,) = exports._own_inputs(request, chosen, task, dataset)
+    task, dataset = (
+        verification_inputs.task_of(chosen),
+        verification_inputs.dataset_of(request, chosen),
+    )
+    (part,) = verification_inputs.own(request, chosen, task, dataset)
     return record, part
 
 
@@ -969,9 +972,12 @@ def test_inputs_of_validation_are_many_where_int8_is_calibrated_alone(
     folder = str(run.folder(Store(conf.paths.runs), job))
     chosen = selection.find(Path(conf.paths.runs), folder, trust=True)
     request = ExportConfig(paths=conf.paths, int8=int8, max_batch=8)
-    task, dataset = exports._task(chosen), exports._dataset(request, chosen)
+    task, dataset = (
+        verification_inputs.task_of(chosen),
+        verification_inputs.dataset_of(request, chosen),
+    )
     monkeypatch.setattr(OwnValidation, "inputs", lambda self, n: counts.append(n))
-    exports._own_inputs(request, chosen, task, dataset)
+    verification_inputs.own(request, chosen, task, dataset)
     assert counts == [count]
 
 
@@ -1304,8 +1310,8 @@ def test_what_network_json_does_not_say_is_not_called(tmp_path: Path) -> None:
     chosen = SimpleNamespace(about=about, folder=tmp_path)
     task = TaskConf(TaskKind.module, target="subprocess.Popen", arguments={"args": "false"})
     with pytest.raises(SsrError, match=r"says another module than its network.json, lit.Lit:net"):
-        exports._own_inputs(ExportConfig(), chosen, task, DatasetConf(name="digits"))
+        verification_inputs.own(ExportConfig(), chosen, task, DatasetConf(name="digits"))
     task = TaskConf(TaskKind.module, target="lit.Lit")
     asked = DatasetConf(target="subprocess.Popen", arguments={"args": "false"})
     with pytest.raises(SsrError, match=r"calls subprocess.Popen for its data: type trust=true"):
-        exports._own_inputs(ExportConfig(), chosen, task, asked)
+        verification_inputs.own(ExportConfig(), chosen, task, asked)
