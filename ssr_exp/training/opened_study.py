@@ -188,64 +188,102 @@ def open(conf: Config) -> OpenedStudy:
         conf = _in_precision(conf, acceleration.of_own_module(conf.trainer))
     score = learning.score(conf.task)
     splits, tried = _data(conf)
-    taken_in = None if tried is None else tried.inputs.stored
-    if conf.trainer.test and not splits.has_test:
+    _check_test(conf, splits)
+    if isinstance(splits, Splits):
+        augmentation.check(conf.dataset, splits, conf.recipe.batch_size)
+        share.check(conf.recipe.batch_size, len(splits.train), conf.trainer.devices)
+    seed_network, plan = _seed_and_plan(conf, splits, tried)
+    batch_norm.check(conf, seed_network)
+    taken = pretrained.open(conf, splits, seed_network, plan)
+    if taken.moments is not None and isinstance(splits, Splits):
+        splits = splits.normalised_by(*taken.moments)
+    fields, changed = _fields(conf, splits, seed_network, plan, taken)
+    fingerprint.say_which_has_other_weights(conf, fields)
+    name = _name(conf, fields)
+    scored = "" if tried is None else tried.scored
+    return OpenedStudy(name, fields, splits, seed_network, plan, taken, score, changed, scored)
+
+
+def _check_test(conf: Config, splits: Splits | UserData) -> None:
+    """Refuse to test where that cannot be, before trainings are spent on what is tested.
+
+    Raises:
+        SsrError: says what is missing.
+    """
+    if not conf.trainer.test:
+        return
+    if not splits.has_test:
         without = "dataset.train_on_val=false " if conf.dataset.train_on_val else ""
         raise SsrError(
             f"trainer.test=true, but data set {splits.name} has no test images: add a test folder "
             f"beside train (or rows of a table that say test), or type {without}trainer.test=false."
         )
-    if conf.trainer.test:
-        try_test(conf)
-    if isinstance(splits, Splits):
-        augmentation.check(conf.dataset, splits, conf.recipe.batch_size)
-        share.check(conf.recipe.batch_size, len(splits.train), conf.trainer.devices)
+    try_test(conf)
+
+
+def _seed_and_plan(
+    conf: Config, splits: Splits | UserData, tried: Tried | None
+) -> tuple[nn.Module, Plan]:
+    """Make the seed network and trace it; refuse one that cannot learn what there is to learn.
+
+    Raises:
+        SsrError: if it cannot be traced, or puts out something else than its task needs.
+    """
+    is_own = conf.task.name is TaskKind.module
     try:
         seed_network, plan = _traced(
             ConfigKey(conf.model),
             ConfigKey(conf.segment),
             splits.num_classes,
             splits.image_shape,
-            ConfigKey(taken_in),
+            ConfigKey(None if tried is None else tried.inputs.stored),
         )
     except SsrError as error:
-        if conf.task.name is not TaskKind.module:
+        if not is_own:
             raise
         raise SsrError(
             f"{error} Where a part of it can be rescaled, type "
             f"task.network={conf.task.network}.PART, such as {conf.task.network}.backbone."
         ) from None
-    if conf.task.name is TaskKind.module:
-        if conf.init.kind is Init.fresh:
-            _say_what_is_dropped(ConfigKey(conf.task), splits.num_classes, splits.image_shape[0])
-    else:
+    if not is_own:
         shape = adapt.output_shape(seed_network, splits.image_shape)
         learning.check_output(conf.task, conf.model.name, shape, splits.image_shape[1:])
-    batch_norm.check(conf, seed_network)
-    taken = pretrained.open(conf, splits, seed_network, plan)
-    if taken.moments is not None and isinstance(splits, Splits):
-        splits = splits.normalised_by(*taken.moments)
+    elif conf.init.kind is Init.fresh:
+        _say_what_is_dropped(ConfigKey(conf.task), splits.num_classes, splits.image_shape[0])
+    return seed_network, plan
+
+
+def _fields(
+    conf: Config,
+    splits: Splits | UserData,
+    seed_network: nn.Module,
+    plan: Plan,
+    taken: Pretrained,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """List what decides results, as the study that was begun with it has it, if there is one.
+
+    Returns:
+        What its name is made of, and what describes it besides.
+    """
     runs = store.Store(conf.paths.runs)
+
+    def is_begun(fields: dict[str, Any]) -> bool:
+        return runs.study_folder(_name(conf, fields)).is_dir()
 
     def fields_in(precision: str) -> dict[str, Any]:
         asked = _in_precision(conf, precision)
         return fingerprint.fields(asked, splits, seed_network, plan.multiple, taken)
 
     precision = acceleration.precision(
-        conf.trainer,
-        seed_network,
-        begun=lambda one: runs.study_folder(_name(conf, fields_in(one))).is_dir(),
+        conf.trainer, seed_network, begun=lambda one: is_begun(fields_in(one))
     )
-    fields, changed = fields_in(precision), dict[str, Any]()
+    fields = fields_in(precision)
     if isinstance(splits, UserData) and splits.before:
         older = fields | {"dataset": fields["dataset"] | {"content": splits.before}}
-        fields = older if runs.study_folder(_name(conf, older)).is_dir() else fields
+        fields = older if is_begun(older) else fields
     if conf.task.name is TaskKind.module:
-        fields, changed = fingerprint.same_code(conf, fields)
-    fingerprint.say_which_has_other_weights(conf, fields)
-    name = _name(conf, fields)
-    scored = "" if tried is None else tried.scored
-    return OpenedStudy(name, fields, splits, seed_network, plan, taken, score, changed, scored)
+        return fingerprint.same_code(conf, fields)
+    return fields, {}
 
 
 def _in_precision(conf: Config, precision: str) -> Config:
