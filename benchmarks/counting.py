@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -176,11 +175,8 @@ def one_by_one(
 
 
 def in_own_process(count: int) -> dict[str, float]:
-    """Run `count_in_chunks` in a fresh process, whose peak memory is nobody else's."""
-    command = [sys.executable, "-m", "benchmarks.counting", str(count)]
-    root = Path(__file__).parents[1]
-    ended = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
-    found: dict[str, float] = json.loads(ended.stdout)
+    """Run `count_in_chunks` in a fresh process."""
+    found: dict[str, float] = measure.in_own_process("benchmarks.counting", count)
     return found
 
 

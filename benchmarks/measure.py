@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -119,6 +121,14 @@ def ratio(
     value = statistics.median(over) / statistics.median(under)
     spread = (min(rounds), max(rounds))
     return Figure(part, name, value, "x", spread, at_least=at_least, at_most=at_most)
+
+
+def in_own_process(module: str, *words: object) -> Any:
+    """Run a module in a fresh process, whose peak memory and start are its own; reads its JSON."""
+    command = [sys.executable, "-m", module, *map(str, words)]
+    root = Path(__file__).parents[1]
+    ended = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
+    return json.loads(ended.stdout)
 
 
 def conditions() -> dict[str, Any]:

@@ -7,11 +7,9 @@ is that of choosing alone, ours that of fitting, predicting and pricing the whol
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -224,12 +222,9 @@ def gains(outcomes: Tensor, log_costs: Tensor, front: Front) -> Tensor:
 
 
 def in_own_process(size: Size, model: str, width_steps: int, kind: str) -> dict[str, float]:
-    """Propose for a lattice in a fresh process, whose peak memory is nobody else's."""
+    """Propose for a lattice in a fresh process."""
     words = (model, kind, width_steps, size.records, size.batch)
-    command = [sys.executable, "-m", "benchmarks.proposals", *map(str, words)]
-    root = Path(__file__).parents[1]
-    ended = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
-    found: dict[str, float] = json.loads(ended.stdout)
+    found: dict[str, float] = measure.in_own_process("benchmarks.proposals", *words)
     return found
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 import torchvision
@@ -103,10 +101,7 @@ def find(conf: ModelConf, network: nn.Module, shape: tuple[int, int, int]) -> in
 
 def in_own_process(name: str) -> float:
     """Measure a fresh process's first `find`, imports not counted."""
-    command = [sys.executable, "-m", "benchmarks.tracing", name]
-    root = Path(__file__).parents[1]
-    ended = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
-    return float(ended.stdout)
+    return float(measure.in_own_process("benchmarks.tracing", name))
 
 
 def _first(name: str) -> float:

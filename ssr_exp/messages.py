@@ -32,7 +32,7 @@ FOLDER = ".hydra"  # of log files, in the runs folder
 
 log = logging.getLogger(__name__)
 file_log = logging.getLogger("aside")  # what is worth keeping, and not the screen
-_texts_said: set[tuple[str, str]] = set()  # by command, where marks cannot be kept
+_texts_said: set[tuple[str, str]] = set()  # by command, in this process
 _has_own_screen = False  # of this process's job
 _lost: set[str | None] = set()  # commands whose log file cannot be written
 
@@ -94,6 +94,16 @@ def spelled(command: str) -> list[str]:
 def typed(command: str, *words: str) -> str:
     """Write a command as a line to copy."""
     return shlex.join([*spelled(command), *words])
+
+
+def key_of(word: str) -> str:
+    """Name what a word of a command line sets: of `+recipe.lr=1` `recipe.lr`."""
+    return word.lstrip("+~").partition("=")[0]
+
+
+def part_of(word: str) -> str:
+    """Name the part of the configuration that a word is of: of `dataset@x=digits` `dataset`."""
+    return key_of(word).partition("@")[0].partition(".")[0]
 
 
 def setting(key: str, value: object) -> str:
@@ -244,9 +254,9 @@ def _log_warning(message: Warning | str, category: type[Warning], *_: Any, **__:
 
 
 @lru_cache(maxsize=256)
-def warn_once(log: logging.Logger, warning: str) -> None:
-    """Warn once in a process, not once for each run."""
-    log.warning("%s", warning)
+def say_once(log: logging.Logger, text: str, level: int = logging.WARNING) -> None:
+    """Log a text once in a process, not once for each run."""
+    log.log(level, "%s", text)
 
 
 def is_first(text: str) -> bool:

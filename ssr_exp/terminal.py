@@ -33,6 +33,12 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {plural or f'{noun}s'}"
 
 
+def first_of(names: Sequence[str], most: int) -> str:
+    """Name the first of some things, and count the others: `a, b and 3 more`."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def console() -> Console:
     """Open the standard output for tables; names in them are not read as markup."""
     width = None if sys.stdout.isatty() else WIDTH

@@ -128,6 +128,14 @@ def composed(words: tuple[str, ...]) -> Config:
     return configuration.read(composed, Config)
 
 
+@pytest.fixture
+def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep BoTorch from compiling its optional kernel, which takes half a minute."""
+    from botorch.acquisition.multi_objective import logei
+
+    monkeypatch.setattr(logei, "_load_attempted", True, raising=False)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_waiting_for_the_disk() -> Iterator[None]:
     """Let files be flushed at leisure: no test takes the power away."""

@@ -14,7 +14,6 @@ import pytest
 
 pytestmark = [pytest.mark.usefixtures("repeatable"), pytest.mark.slow]
 
-ROOT = Path(__file__).parents[1]
 Command = Callable[..., Any]  # conftest's
 Instant = Any
 Report = Callable[..., Any]

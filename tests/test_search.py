@@ -28,14 +28,6 @@ FIRST = 8  # ResNet-8 has three segments of one block: the baseline, and seven s
 
 
 @pytest.fixture
-def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep BoTorch from compiling its optional kernel, which takes half a minute."""
-    from botorch.acquisition.multi_objective import logei
-
-    monkeypatch.setattr(logei, "_load_attempted", True, raising=False)
-
-
-@pytest.fixture
 def search(command: Command) -> Search:
     """Run `search.py` with a small command line."""
     return lambda *words: command(*words, script="search.py")

@@ -30,7 +30,7 @@ from ssr_exp import Score, Study, Waiting, files
 from ssr_exp.app import exports
 from ssr_exp.app.ask_tell import asking, beginning, patience, ranks
 from ssr_exp.config import ModelConf, Source
-from ssr_exp.messages import warn_once
+from ssr_exp.messages import say_once
 from ssr_exp.report import answer_block, study_outcome, study_overview, trade_offs
 from ssr_exp.rescaling import cost, planning, saved
 from ssr_exp.runs import last_comparison, leases, store, studies, study_names
@@ -1043,7 +1043,7 @@ def test_what_is_no_number_beside_a_score_is_left_out_and_named(
 ) -> None:
     """As of torchmetrics' mAP, whose classes are a tensor of several."""
     study = begin()
-    warn_once.cache_clear()
+    say_once.cache_clear()
     told = {"score": 0.5, "loss": 2.0, "classes": torch.arange(3), "names": ["a"], "best": True}
     study.add(plan_code(study), told)
     study.tell(study.ask(), told)

@@ -114,7 +114,7 @@ class Continued:
             return None
         mine = (word for word in words if word not in self.settings)
         left_out = (*NOT_KEPT, "seed") if self.is_aside else NOT_KEPT
-        kept = tuple(word for word in mine if _first(typed_values.key(word)) not in left_out)
+        kept = tuple(word for word in mine if messages.part_of(word) not in left_out)
         return Asked(
             command=self.command, words=kept, launcher=self.launcher, config_dir=self.config_dir
         )
@@ -174,15 +174,15 @@ def read(
     if is_loop := isinstance(of_loop, dict):
         _refuse_other_words(typed)
     before = _kept(root, study, command, loader, is_loop=is_loop)
-    mine = [word for word in before.words if _first(typed_values.key(word)) not in NOT_KEPT]
+    mine = [word for word in before.words if messages.part_of(word) not in NOT_KEPT]
     if is_loop:  # what its networks are, it says itself
-        mine = [word for word in mine if not is_decided(typed_values.key(word))]
-    kept = [word for word in mine if not _is_replaced(typed_values.key(word), typed)]
+        mine = [word for word in mine if not is_decided(messages.key_of(word))]
+    kept = [word for word in mine if not _is_replaced(messages.key_of(word), typed)]
     kept = _without_unread(root, study, kept)
     if typed_values.value(typed, "trust") != "True":
         _check_trust(study_names.title(root, study), kept)
     if kept:
-        now = [word for word in arguments if _first(typed_values.key(word)) not in NOT_KEPT]
+        now = [word for word in arguments if messages.part_of(word) not in NOT_KEPT]
         _say_words(study_names.title(root, study), before.command, kept, now)
     if before.launcher and not where:
         log.info(
@@ -191,11 +191,11 @@ def read(
     if before.presets and presets is None:
         log.info("before with %s", one_line(shlex.join(before.presets)))
     if is_loop:  # which calls the function that makes its network, if it is trusted
-        words = [word for word in arguments if typed_values.key(word) != "study"]
+        words = [word for word in arguments if messages.key_of(word) != "study"]
         said = _settings(of_loop or {}, [*kept, *words])
         words = [messages.setting("study", study), *said, *kept, *words]
         return Continued(command, tuple(words), study, name, settings=said, **beside)
-    words = [word for word in arguments if typed_values.key(word) not in ("study", "trust")]
+    words = [word for word in arguments if messages.key_of(word) not in ("study", "trust")]
     return Continued(command, (*kept, *words), study, name, **beside)
 
 
@@ -207,7 +207,7 @@ def _config_dir(composed: Any) -> str | None:
 
 def _settings(of_loop: Mapping[str, Any], words: Sequence[str]) -> tuple[str, ...]:
     """Write which networks a loop's study looks at, as far as the words say nothing of that."""
-    said = {typed_values.key(word) for word in words}
+    said = {messages.key_of(word) for word in words}
     usual = loop_settings.lattice(of_loop).items()
     return tuple(f"{key}={quoting.spelled(value)}" for key, value in usual if key not in said)
 
@@ -248,7 +248,7 @@ def _refuse_other_words(typed: Mapping[str, Override]) -> None:
 
 def is_decided(key: str) -> bool:
     """Say whether a key is of what a study of a loop of the user's own was begun with."""
-    return _first(key) in DECIDED and not key.startswith(OPEN)
+    return messages.part_of(key) in DECIDED and not key.startswith(OPEN)
 
 
 def _kept(
@@ -274,7 +274,7 @@ def _kept(
     other = begun.asked[0]
     parsed = overrides.parse(list(other.words), loader)
     words = [str(o.input_line) for o in parsed if not (command == "search" and _sweeps(o))]
-    shared = tuple(word for word in words if _first(typed_values.key(word)) in SHARED)
+    shared = tuple(word for word in words if messages.part_of(word) in SHARED)
     return other.model_copy(update={"words": shared})
 
 
@@ -293,7 +293,7 @@ def _without_unread(root: Path, study: str, words: Sequence[str]) -> list[str]:
         return list(words)
     dataset, kept = str(theirs.get("name")), []
     for word in words:
-        group, _, key = typed_values.key(word).partition(".")
+        group, _, key = messages.key_of(word).partition(".")
         is_unread = group == "dataset" and not sources.is_read(key, dataset)
         if is_unread and key in theirs:
             raise SsrError(
@@ -340,7 +340,3 @@ def _is_another(root: Path, study: str, fields: Mapping[str, Any]) -> str:
         f"study={name} cannot go on, this would be another study: {first}{more}. Leave out what "
         "changes it, or leave study= out to begin another one."
     )
-
-
-def _first(key: str) -> str:
-    return key.split("@")[0].split(".")[0]

@@ -17,7 +17,7 @@ from ssr_exp.errors import SsrError, cause
 from ssr_exp.runs import predictions, study_names
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import Record
-from ssr_exp.runs.store import BEST_FOLDER, CONFIG_FILE, Store, folder_name
+from ssr_exp.runs.store import CONFIG_FILE, Store, folder_name
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ def _dashboards(store: Store, conf: ReportConfig, studies: dict[str, list[Record
             logger=conf.logger,
             study=study,
             searched=predicted is not None and bool(predicted.rounds),
-            best=store.read(store.study_folder(study) / BEST_FOLDER),
+            best=store.answer(study),
         )
         print(f"workspace: {published.workspace}")
         address = published.report

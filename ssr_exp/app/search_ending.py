@@ -11,7 +11,7 @@ from typing import Any
 
 from ssr_exp.app import judging
 from ssr_exp.app.sweeping import LaunchingCommand
-from ssr_exp.config import Arm, Config, Init, SearchConfig
+from ssr_exp.config import Arm, Init, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.report import search_results, trade_offs
 from ssr_exp.rescaling import cost
@@ -348,20 +348,13 @@ class Ending:
             metrics = metrics | {"latency": asdict(latency)}
         metrics |= other_networks.further(seen, record.network, axis, decided.drops)
         metrics |= trade_offs.size(store.records(self.study.name), self.conf.objective)
-        metrics |= {"export": self._export_words(conf)}
+        metrics |= {"export": answer_folder.export_words(self.study, conf)}
         exported = to.parent / EXPORTS / to.name
         answer_printing.print_replaced(
             store.read(to), record, **question, axis=axis, exported=exported
         )
         answer_folder.write(opened_study.open(conf), conf, record, member.folder, to, metrics)
         return [record]
-
-    def _export_words(self, conf: Config) -> list[str] | None:
-        """Say what `export.py` takes beside the folder; None: it cannot export a part."""
-        if self.study.part is not None:
-            return None
-        calls_code = answer_folder.describe(self.study, conf).model.calls_code()
-        return ["trust=true"] if calls_code else []
 
 
 def _with_latency(record: Record, latency: DeviceLatency) -> Record:

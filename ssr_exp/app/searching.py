@@ -27,7 +27,7 @@ from ssr_exp.runs.last_comparison import Comparison
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import FINALIST, Record
 from ssr_exp.runs.seed_means import SeedMean
-from ssr_exp.runs.store import BEST_FOLDER, RECORD_FILE, Busy, Store
+from ssr_exp.runs.store import BEST_FOLDER, Busy, Store
 from ssr_exp.runs.study_names import Command
 from ssr_exp.search import answer_printing, asynchronous, attempts, caps, printing
 from ssr_exp.search.attempts import Train
@@ -248,8 +248,7 @@ class SearchCommand(LaunchingCommand):
         Where `best/` does not hold what all trainings name by now, that is printed, and the list is
         empty.
         """
-        folder = search.book.store.study_folder(search.evidence.study) / BEST_FOLDER
-        record = search.book.store.read(folder) if (folder / RECORD_FILE).exists() else None
+        record = search.book.store.answer(search.evidence.study)
         decided = judging.decide(search, belief, seen)
         search.conclude()
         if decided.is_kept is None:
@@ -320,9 +319,9 @@ def _round(origin: str, conf: SearchConfig) -> str:
 
 def _is_trains(override: str) -> bool:
     """Say whether `ssr train` knows what an override sets, too; its modifiers it names itself."""
-    key = override.lstrip("+~").partition("=")[0].split(".")[0].split("@")[0]
+    part = messages.part_of(override)
     keys = {field.name for field in fields(Config)} | {"experiment"}
-    return key in keys - {"modifiers"} or key.startswith("hydra")
+    return part in keys - {"modifiers"} or part.startswith("hydra")
 
 
 def _print_front(belief: Belief, conf: SearchConfig) -> None:

@@ -277,7 +277,7 @@ def _check_cutout(side: int, h: int, w: int) -> None:
     if side and side >= 2 * max(h, w) - 1:
         raise SsrError(f"dataset.cutout={side} always erases {images} whole: {advice}")
     if side > min(h, w):
-        messages.warn_once(
+        messages.say_once(
             log, f"dataset.cutout={side} erases most of many {images}, or all: {advice}"
         )
 

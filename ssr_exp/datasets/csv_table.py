@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssr_exp import terminal
 from ssr_exp.config import DatasetConf
 from ssr_exp.datasets.image_folder.cache import cached
 from ssr_exp.datasets.image_folder.decoding import decode
@@ -146,10 +147,9 @@ def _stats(root: Path, names: Sequence[str], column: str, path: Path) -> list[tu
         except (OSError, ValueError):
             missing.append(name or "an empty cell")
     if missing:
-        more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
         raise SsrError(
             f"{len(missing)} of {len(names)} images of {path} are not below {root} "
-            f"({', '.join(missing[:NAMED])}{more}): type dataset.root=DIR, where the paths of "
+            f"({terminal.first_of(missing, NAMED)}): type dataset.root=DIR, where the paths of "
             f"column {column} begin"
         )
     seen: set[str] = set()

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from ssr_exp import terminal
 from ssr_exp.datasets.image_folder import tree
 from ssr_exp.datasets.image_folder.parts import ALL, PARTS, listed, part_of
 from ssr_exp.datasets.image_folder.tree import File, Folder
@@ -191,6 +192,4 @@ def _check_parts(root: Path, images: Mapping[Key, tuple[str, File]]) -> None:
 
 def named(paths: Iterable[str]) -> str:
     """Name the first files, and count the others."""
-    paths = list(paths)
-    more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
-    return f"{', '.join(paths[:NAMED])}{more}"
+    return terminal.first_of(list(paths), NAMED)

@@ -23,7 +23,7 @@ from ssr_exp.runs.last_comparison import (
 )
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.score import Score
-from ssr_exp.runs.store import BEST_FOLDER, RECORD_FILE, Store
+from ssr_exp.runs.store import BEST_FOLDER, Store
 
 MANY = 8  # segments: of more than that not each one's size is said
 LETTERED = re.compile(r"(?<=[w-])([0-9]+)([a-z]+)(?=-|$)")  # widths in a code: see `codes`
@@ -44,7 +44,7 @@ def read(store: Store, study: str, *, place: str | None = None, is_beside: bool 
         is_beside: whether the page lies in that folder.
     """
     folder = store.study_folder(study) / BEST_FOLDER
-    record = store.read(folder) if (folder / RECORD_FILE).exists() else None
+    record = store.read(folder)
     comparison = search_results.read_comparison(store, study)
     if record is None or comparison is None:
         return []

@@ -25,7 +25,7 @@ from ssr_exp.runs.last_comparison import Comparison
 from ssr_exp.runs.predictions import Predictions, Promised, Sample
 from ssr_exp.runs.record import FINALIST, NOT_TOLD, Kind, Record
 from ssr_exp.runs.score import Score
-from ssr_exp.runs.store import BEST_FOLDER, RECORD_FILE, Store, folder_name
+from ssr_exp.runs.store import Store, folder_name
 
 NETWORK = "network.json"  # of a study: its seed network, written by training
 POINTS = 40_000  # of lattices that one page shows; of several studies each has its part
@@ -143,8 +143,7 @@ def _warnings(
 
 def _handed_over(store: Store, study: str) -> dict[str, Any] | None:
     """Name the network that a study hands over."""
-    folder = store.study_folder(study) / BEST_FOLDER
-    record = store.read(folder) if (folder / RECORD_FILE).exists() else None
+    record = store.answer(study)
     return None if record is None else {"network": record.network, "model": record.model}
 
 

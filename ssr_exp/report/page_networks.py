@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 from ssr_exp import terminal
 from ssr_exp.errors import without_paths
+from ssr_exp.runs import seed_means
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import Kind, Record, Status
 
@@ -97,7 +98,8 @@ def spread(measured: Iterable[float | None]) -> list[float | None] | None:
     values = [value for value in measured if value is not None]
     if not values:
         return None
-    return [_rounded(mean(values)), _rounded(stdev(values)) if len(values) > 1 else None]
+    deviation = seed_means.deviation(values)
+    return [_rounded(mean(values)), None if deviation is None else _rounded(deviation)]
 
 
 def _rounded(value: float) -> float:

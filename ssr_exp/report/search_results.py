@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from ssr_exp.runs import last_comparison
 from ssr_exp.runs.last_comparison import Comparison
 from ssr_exp.runs.record import FINALIST, Record
-from ssr_exp.runs.store import BEST_FOLDER, PICTURE_FILE, RECORD_FILE, Store
+from ssr_exp.runs.store import BEST_FOLDER, PICTURE_FILE, Store
 
 log = logging.getLogger(__name__)
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -27,8 +27,7 @@ def read_finals(store: Store, study: str) -> list[Record]:
 
     Those that learned from val are in a study of their own, which `best/` names.
     """
-    folder = store.study_folder(study) / BEST_FOLDER
-    best = store.read(folder) if (folder / RECORD_FILE).exists() else None
+    best = store.answer(study)
     comparison = read_comparison(store, study)
     rows = () if comparison is None else comparison.results
     arms = {row.network for row in rows if not row.role.startswith(ANSWERS)}
@@ -81,8 +80,7 @@ def _is_final(records: Sequence[Record]) -> bool:
 
 def _belongs(store: Store, study: str, first: Record, finals: Sequence[Record]) -> bool:
     """Say whether finalists of another study are what a study's answer was compared with."""
-    folder = store.study_folder(study) / BEST_FOLDER
-    best = store.read(folder) if (folder / RECORD_FILE).exists() else None
+    best = store.answer(study)
     if best is None or best.study == finals[0].study:
         return best is not None
     comparison = read_comparison(store, study)

@@ -13,7 +13,7 @@ from ssr_exp.runs import removal, seed_means, studies, study_names
 from ssr_exp.runs.last_comparison import Comparison
 from ssr_exp.runs.record import FINALIST, Record, Status
 from ssr_exp.runs.seed_means import SeedMean
-from ssr_exp.runs.store import BEST_FOLDER, CONFIG_FILE, RECORD_FILE, SEED, Store, folder_name
+from ssr_exp.runs.store import CONFIG_FILE, RECORD_FILE, SEED, Store, folder_name
 from ssr_exp.runs.study_names import Begun
 
 FEW = 8  # runs that are looked at for what a whole study is
@@ -173,13 +173,12 @@ def _summary(
         under_way += is_claimed
         is_begun = (run / CONFIG_FILE).exists() and not (run / RECORD_FILE).exists()
         stopped += is_begun and not is_claimed
-    best = folder / BEST_FOLDER
     return StudySummary(
         folder=name,
         begun=study_names.read(folder),
         fields=fields,
         records=records,
-        answer=store.read(best) if (best / RECORD_FILE).exists() else None,
+        answer=store.answer(name),
         under_way=under_way,
         stopped=stopped,
         size=removal.size(folder),

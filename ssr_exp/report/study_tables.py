@@ -8,10 +8,10 @@ from typing import Any
 from rich.table import Table
 
 from ssr_exp import terminal
-from ssr_exp.report import study_outcome
+from ssr_exp.report import study_outcome, trade_offs
 from ssr_exp.report.study_outcome import NONE, mean_text, share
 from ssr_exp.report.study_overview import StudySummary
-from ssr_exp.runs import pareto, seed_means, studies
+from ssr_exp.runs import studies
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.seed_means import SeedMean
 from ssr_exp.terminal import counted
@@ -171,12 +171,7 @@ def _best(front: Sequence[Point], cost: int) -> float | None:
 
 
 def _front(records: Sequence[Record]) -> list[Point]:
-    """Keep the networks that no cheaper one matches, the cheapest first."""
-    means = seed_means.on_val(records).values()
-    points = [(one.records[0].params, one.mean) for one in means]
-    sign = records[0].scored_by.sign
-    at = pareto.front([cost for cost, _ in points], [sign * value for _, value in points])
-    return [points[place] for place in at]
+    return [(one.records[0].params, one.mean) for one in trade_offs.networks_on_front(records)]
 
 
 def bytes_text(size: float) -> str:

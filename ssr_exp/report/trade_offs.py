@@ -12,15 +12,14 @@ from rich.table import Table
 from ssr_exp import terminal
 from ssr_exp.config import Objective, ObjectiveConf
 from ssr_exp.runs import pareto, seed_means, study_names
+from ssr_exp.runs.cost_words import PARAMS
 from ssr_exp.runs.record import Record, Status
-from ssr_exp.runs.score import ACCURACY
 from ssr_exp.runs.seed_means import SeedMean
 
 HEADINGS = ("network,parameters,of baseline,MACs,of baseline,GeMMs,ms,val,test,seed,wall s").split(
     ","
 )
 LEFT = ("network",)
-PARAMS = "params"  # what is traded where nobody says
 FEWER = {
     PARAMS: "fewer parameters",
     "macs": "fewer MACs",
@@ -62,13 +61,12 @@ def trade_offs(
 ) -> Table:
     """Lay out one study's records; a star marks those on the front of score and cost."""
     score = records[0].scored_by
-    good = "accurate" if score == ACCURACY else "good"
     some = f"{len(records)} of {len(all_records)} runs"
     shown = some if len(all_records) > len(records) else "all runs"
     cost = traded(all_records or records, cost)
     means = seed_means.on_val(all_records or records).values()
     by = ", by the mean over seeds" if any(len(one.records) > 1 for one in means) else ""
-    title = f"{study}  {shown} (* none with {FEWER[cost]} is as {good}{by})"
+    title = f"{study}  {shown} (* none with {FEWER[cost]} is as {score.good}{by})"
     given = {
         "ms": any(record.latency_ms is not None for record in records),
         "test": any(record.test_score is not None for record in records),
@@ -99,8 +97,7 @@ def print_front(records: Sequence[Record], *, answer: str, cost: str = PARAMS) -
             spread = "" if one.deviation is None else f" +- {score.number(one.deviation)}"
             rows.append([code, share, f"{score.number(one.mean)}{spread}"])
     headings = ["network", HEADS.get(cost, "of baseline"), score.heading]
-    good = "accurate" if score == ACCURACY else "good"
-    title = f"trade-off: none with {FEWER[cost]} is as {good}"
+    title = f"trade-off: none with {FEWER[cost]} is as {score.good}"
     terminal.console().print(terminal.table(title, headings, rows, left=LEFT))
 
 

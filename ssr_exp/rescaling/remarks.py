@@ -9,6 +9,7 @@ from math import isclose
 
 from torch import Tensor, fx, nn
 
+from ssr_exp import terminal
 from ssr_exp.rescaling import initialise
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.rescaling.tracing.labels import FOLLOWS_INPUT, FOLLOWS_OUTPUT, PAIRS
@@ -155,5 +156,4 @@ def _merged(parts: Sequence[tuple[str, int]]) -> str:
 def _listed(paths: Iterable[str]) -> str:
     """List paths, the first few of many."""
     names = [name or "the network" for name in paths]
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
+    return terminal.first_of(names, LISTED)

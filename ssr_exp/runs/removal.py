@@ -23,10 +23,8 @@ from ssr_exp.runs import leases
 from ssr_exp.runs.predictions import FOLDER as SEARCH_FOLDER
 from ssr_exp.runs.record import FINALIST, Record, Status
 from ssr_exp.runs.store import (
-    BEST_FOLDER,
     CONFIG_FILE,
     LOCK_FILE,
-    RECORD_FILE,
     SEED,
     Busy,
     Store,
@@ -208,17 +206,16 @@ def _runs(store: Store, study: str) -> list[Path]:
 
 
 def _has_failed(store: Store, folder: Path) -> bool:
-    record = store.read(folder) if (folder / RECORD_FILE).exists() else None
+    record = store.read(folder)
     return record is not None and record.status is Status.failed
 
 
 def _is_needed(store: Store, study: str, folder: Path) -> bool:
     """Say whether a run's weights are: it goes on, it is a finalist, or the answer."""
-    record = store.read(folder) if (folder / RECORD_FILE).exists() else None
+    record = store.read(folder)
     if record is None or record.status is Status.failed or record.origin == FINALIST:
         return True
-    best = store.study_folder(study) / BEST_FOLDER
-    answer = store.read(best) if (best / RECORD_FILE).exists() else None
+    answer = store.answer(study)
     return answer is not None and _same_run(record, answer)
 
 

@@ -79,6 +79,11 @@ class Score(FileModel):
         return "accuracy" if last == "acc" else last
 
     @property
+    def good(self) -> str:
+        """What a network is that scores well, in a word."""
+        return "accurate" if self == ACCURACY else "good"
+
+    @property
     def title(self) -> str:
         """The word, as a heading begins; one with capitals of its own keeps its letters."""
         return self.word.capitalize() if self.word.islower() else self.word

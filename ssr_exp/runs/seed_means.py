@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
@@ -34,6 +34,11 @@ class SeedMean:
         return {"mean": self.mean, "std": self.deviation, "seeds": len(self.records)}
 
 
+def deviation(values: Sequence[float]) -> float | None:
+    """Return the standard deviation of several seeds; of a single one there is none."""
+    return stdev(values) if len(values) > 1 else None
+
+
 def on_val(records: Iterable[Record]) -> dict[str, SeedMean]:
     """Average the scores of each network over its trainings, finalists among them.
 
@@ -55,4 +60,4 @@ def on_val(records: Iterable[Record]) -> dict[str, SeedMean]:
 def _averaged(records: Iterable[Record]) -> SeedMean:
     ordered = tuple(sorted(records, key=lambda record: record.seed))
     values = [record.score for record in ordered if record.score is not None]
-    return SeedMean(ordered, mean(values), stdev(values) if len(values) > 1 else None)
+    return SeedMean(ordered, mean(values), deviation(values))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from ssr_exp import files
+from ssr_exp import files, messages
 from ssr_exp.errors import SsrError
 from ssr_exp.files import cannot_write
 from ssr_exp.runs import file_locks, leases
@@ -46,8 +46,6 @@ LONGEST = 200  # characters of a folder's name; disks take 255
 CUT = re.compile(rf"[A-Za-z0-9._-]{{{LONGEST}}}-[0-9a-f]{{8}}")
 GLANCE_S = 0.1  # how long `is_busy` tries; all but the first moment of it only if a process trains
 PATIENCE_S = 0.4  # how long a claim outlasts such glances
-
-_texts_said: set[str] = set()  # warnings that are given once
 
 
 class Busy(SsrError):
@@ -122,6 +120,10 @@ class Store:
             log.warning("skipped %s: %s", folder / RECORD_FILE, error)
             return None
 
+    def answer(self, study: str) -> Record | None:
+        """Read the record of the network that a study hands over, or None if there is none."""
+        return self.read(self.study_folder(study) / BEST_FOLDER)
+
     def records(self, study: str | None = None) -> list[Record]:
         """Read all records, or those of one study, in the order of their paths.
 
@@ -130,9 +132,7 @@ class Store:
         """
         records = self._records_by_folder(study)
         for said in self._renamed(records).values():
-            if said not in _texts_said:
-                _texts_said.add(said)
-                log.warning("%s", said)
+            messages.say_once(log, said)
         own = [r for home, some in records.items() for r in some if home == folder_name(r.study)]
         # Its folder, which may stand for it, does not keep all letters of a name.
         return own if study is None else [r for r in own if r.study == study] or own

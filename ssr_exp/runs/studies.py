@@ -75,7 +75,7 @@ def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]
     Values differ where their JSON does, as in a study's fingerprint: 1 is not 1.0. What is known by
     a fingerprint alone comes last: settings that people typed say more, and often are its reason.
     """
-    there, here = dict(_leaves(compared(theirs))), dict(_leaves(compared(ours)))
+    there, here = _flat(theirs), _flat(ours)
     keys = _differing(there, here)
     by_fingerprint = [key for key in keys if _is_fingerprint(key, there, here)]
     typed = [key for key in keys if key not in by_fingerprint]
@@ -101,7 +101,7 @@ def told_apart(fields: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, s
     Returns:
         By name, the value of each such key: `recipe.lr` is `0.1`, `images and split` `63328d54`.
     """
-    leaves = {name: dict(_leaves(compared(one))) for name, one in fields.items()}
+    leaves = {name: _flat(one) for name, one in fields.items()}
     keys = dict.fromkeys(key for one in leaves.values() for key in one)
     differing = [key for key in keys if len({one.get(key) for one in leaves.values()}) > 1]
     return {
@@ -133,8 +133,8 @@ def siblings(root: Path, fields: Mapping[str, Any]) -> dict[str, int]:
     Returns:
         The epochs of each, by name.
     """
-    here = dict(_leaves(compared(fields)))
-    theirs = {name: dict(_leaves(compared(study))) for name, study in read_all(root).items()}
+    here = _flat(fields)
+    theirs = {name: _flat(study) for name, study in read_all(root).items()}
     return {
         name: int(there[EPOCHS])
         for name, there in theirs.items()
@@ -154,10 +154,8 @@ def searched_as(finals: Mapping[str, Any], others: Mapping[str, Mapping[str, Any
     Returns:
         The name; None: there is none, or there are several.
     """
-    mine = dict(_leaves(compared(finals)))
-    apart = {
-        name: set(_differing(dict(_leaves(compared(one))), mine)) for name, one in others.items()
-    }
+    mine = _flat(finals)
+    apart = {name: set(_differing(_flat(one), mine)) for name, one in others.items()}
     as_long = [name for name, keys in apart.items() if keys <= {*LEARN_FROM}]
     found = as_long or [name for name, keys in apart.items() if keys <= {*LEARN_FROM, EPOCHS}]
     return found[0] if len(found) == 1 else None
@@ -165,7 +163,7 @@ def searched_as(finals: Mapping[str, Any], others: Mapping[str, Mapping[str, Any
 
 def changed_code(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
     """Name the modules of the user's own whose code differs; none if anything else does, too."""
-    there, here = dict(_leaves(compared(theirs))), dict(_leaves(compared(ours)))
+    there, here = _flat(theirs), _flat(ours)
     keys = _differing(there, here)
     is_all = all(key.startswith(CODE) for key in keys)
     return [key.partition(".code.")[2] for key in keys] if is_all else []
@@ -173,9 +171,14 @@ def changed_code(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str
 
 def other_weights(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
     """Name the trained weights whose content differs; none if anything else does, too."""
-    there, here = dict(_leaves(compared(theirs))), dict(_leaves(compared(ours)))
+    there, here = _flat(theirs), _flat(ours)
     kinds = [WEIGHTS.get(key) for key in _differing(there, here)]
     return [] if None in kinds else list(dict.fromkeys(filter(None, kinds)))
+
+
+def _flat(fields: Mapping[str, Any]) -> dict[str, str]:
+    """Write what a study is compared by as its keys with dots and their values."""
+    return dict(_leaves(compared(fields)))
 
 
 def _differing(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:

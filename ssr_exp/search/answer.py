@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from ssr_exp.config import Arm, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, sets
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.runs import verdict
+from ssr_exp.runs import seed_means, verdict
 from ssr_exp.runs.record import Record
 from ssr_exp.search import costs, lattice_sample, refuted
 from ssr_exp.search.belief import Belief
@@ -224,7 +224,7 @@ def results(rows: Sequence[tuple[Contender, Sequence[Record]]], *, full: int) ->
         tested = [r for r in records if r.test_score is not None]
         values = [r.test_score for r in tested if r.test_score is not None]
         if values:
-            deviation = stdev(values) if len(values) > 1 else None
+            deviation = seed_means.deviation(values)
             share = tested[0].params / full
             averaged.append(Result(contender, tuple(tested), share, mean(values), deviation))
     return averaged

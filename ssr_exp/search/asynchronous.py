@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ssr_exp.messages import file_log
-from ssr_exp.search import attempts, loop, printing
+from ssr_exp.search import attempts, loop
 from ssr_exp.search.attempts import Errors, Train
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.loop import Search
@@ -128,21 +128,11 @@ class Run:
         count = min(count, search.conf.batch - len(plan.planned))
         if not (count := search.affordable(count, len(self._running))):
             return loop.USED_UP
-        number, at = plan.number, len(plan.planned)
-        belief, picks = search.measured_batch(
-            belief, number, count=count, at=at, running=self._running
-        )
-        if reason := search.ends(belief, picks, number, at=at):
-            return reason
-        if not plan.planned:
-            title = f"round {plan.number} of {search.conf.rounds}"
-            axis, count = search.conf.objective.cost, search.conf.batch
-            printing.print_round(belief, picks, title=title, count=count, axis=axis)
-        plan = plan.model_copy(update={"planned": (*plan.planned, *picks)})
-        search.book.write(plan)
-        for network in plan.networks[-len(picks) :]:
+        planned, size = len(plan.planned), search.conf.batch
+        _, plan, reason = search.extend(plan, belief, count=count, size=size, running=self._running)
+        for network in plan.networks[planned:]:
             self._start(network, plan.number)
-        return ""
+        return reason
 
     def _start(self, network: str, number: int) -> None:
         self._running[network] = number

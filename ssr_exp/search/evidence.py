@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ssr_exp import terminal
 from ssr_exp.config import RunsKind, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
@@ -128,9 +129,7 @@ class Evidence:
             kind = name.rpartition("-")[0]
             if kind and kind == self.study.rpartition("-")[0] and name != self.study:
                 differences = studies.differences(fields, self.fields)
-                more = len(differences) - MOST_DIFFERENCES
-                words = ", ".join(differences[:MOST_DIFFERENCES])
-                others.append(f"{name} ({words}{f', and {more} more' if more > 0 else ''})")
+                others.append(f"{name} ({terminal.first_of(differences, MOST_DIFFERENCES)})")
         if not others:
             return ""
         listed = "; ".join(others)

@@ -85,14 +85,10 @@ class Search:
             count = self.affordable(self.conf.batch)
             if not count:
                 return belief, USED_UP
-            belief, picks = self.measured_batch(belief, number, count=count)
-            if reason := self.ends(belief, picks, number):
+            plan = Round(number=number, seed=self.conf.seed, planned=())
+            belief, plan, reason = self.extend(plan, belief, count=count)
+            if reason:
                 return belief, reason
-            title = f"round {number} of {self.conf.rounds}"
-            axis = self.conf.objective.cost
-            printing.print_round(belief, picks, title=title, count=len(picks), axis=axis)
-            plan = Round(number=number, seed=self.conf.seed, planned=tuple(picks))
-            self.book.write(plan)
             self.attempts.carry_out(plan, train)
 
     @property
@@ -191,6 +187,39 @@ class Search:
         entropy = [self.conf.seed, number, at] if at else [self.conf.seed, number]
         state = np.random.SeedSequence(entropy).generate_state(1)
         return propose.propose(belief, self.conf, count=count, seed=int(state[0]))
+
+    def extend(
+        self,
+        plan: Round,
+        belief: Belief,
+        *,
+        count: int,
+        size: int | None = None,
+        running: Collection[str] = (),
+    ) -> tuple[Belief, Round, str]:
+        """Propose more networks of a round, and write them down.
+
+        Args:
+            plan: the round so far.
+            belief: what is believed.
+            count: of networks, at most.
+            size: of the whole round, where more come one after the other; None: these are all.
+            running: networks in training.
+
+        Returns:
+            What is believed after measuring, the round with them, and why there are none, if so.
+        """
+        number, at = plan.number, len(plan.planned)
+        belief, picks = self.measured_batch(belief, number, count=count, at=at, running=running)
+        if reason := self.ends(belief, picks, number, at=at):
+            return belief, plan, reason
+        if not at:
+            title, axis = f"round {number} of {self.conf.rounds}", self.conf.objective.cost
+            whole = len(picks) if size is None else size
+            printing.print_round(belief, picks, title=title, count=whole, axis=axis)
+        plan = plan.model_copy(update={"planned": (*plan.planned, *picks)})
+        self.book.write(plan)
+        return belief, plan, ""
 
     def measured_batch(
         self, belief: Belief, number: int, *, count: int, at: int = 0, running: Collection[str] = ()

@@ -111,6 +111,13 @@ def describe(study: OpenedStudy, conf: Config, record: Record | None = None) -> 
     )
 
 
+def export_words(study: OpenedStudy, conf: Config) -> list[str] | None:
+    """Say what `ssr export` takes beside the folder of an answer; None: it cannot export a part."""
+    if study.part is not None:
+        return None
+    return ["trust=true"] if describe(study, conf).model.calls_code() else []
+
+
 def _masked(study: OpenedStudy) -> Splits | None:
     """Return the images, where a class of each pixel is learnt of them."""
     splits = study.splits

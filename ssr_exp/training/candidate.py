@@ -121,7 +121,7 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
         except SsrError:
             odd.append(f"{name} ({user_code.article(value)})")
     if odd:
-        messages.warn_once(
+        messages.say_once(
             log, f"not recorded of what was told, as it is no number: {', '.join(odd)}"
         )
     return numbers

@@ -140,7 +140,7 @@ def same_code(conf: Config, ours: dict[str, Any]) -> tuple[dict[str, Any], dict[
             for name, modules in edited.items():
                 if modules:
                     count = len(store.Store(conf.paths.runs).records(name))
-                    messages.warn_once(
+                    messages.say_once(
                         log,
                         f"the code of {', '.join(modules)} is not that of study {name} "
                         f"({counted(count, 'run')}), so this is another study: if its results "
@@ -164,7 +164,7 @@ def say_which_has_other_weights(conf: Config, ours: dict[str, Any]) -> None:
     for name, theirs in {} if ours in others.values() else others.items():
         if kinds := studies.other_weights(theirs, ours):
             count = len(store.Store(conf.paths.runs).records(name))
-            messages.warn_once(
+            messages.say_once(
                 log,
                 f"{' and '.join(kinds)} are not those of study {name} ({counted(count, 'run')}), "
                 "so this is another study.",

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ssr_exp import messages, terminal
 from ssr_exp.config import Config, ModelConf, Normalization, Stem, TaskConf
 from ssr_exp.datasets.images import Splits
 from ssr_exp.datasets.user_data import UserData
@@ -195,8 +196,7 @@ def _say(name: str, conf: ModelConf, image_shape: tuple[int, ...], taken: Transf
 
 def named(tensors: Sequence[str]) -> str:
     """Name the first of some tensors, and say how many more there are."""
-    more = len(tensors) - MOST_NAMED
-    return ", ".join(tensors[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return terminal.first_of(tensors, MOST_NAMED)
 
 
 def moments(conf: Config, splits: Splits | UserData, seed: nn.Module) -> Moments | None:
@@ -259,10 +259,12 @@ def _offer_normalization(checkpoint: str, first: FirstWeights, splits: Splits) -
     theirs, ours = _of_channels(first.moments, splits), (splits.mean, splits.std)
     if are_far(theirs, ours):
         name = first.about["from"]
-        _remark(
+        messages.say_once(
+            log,
             f"the weights of {checkpoint if name == OWN else name} were learned from images"
             f"{first.prepared} normalised with {said(theirs)}, and this study normalises with "
-            f"{said(ours)}: type dataset.normalize=checkpoint to do as they did."
+            f"{said(ours)}: type dataset.normalize=checkpoint to do as they did.",
+            logging.INFO,
         )
 
 
@@ -276,9 +278,3 @@ def said(given: Moments) -> str:
     """Say a mean and a standard deviation of each channel."""
     mean, std = ([f"{value:.3g}" for value in values] for values in given)
     return f"mean {', '.join(mean)} and std {', '.join(std)}"
-
-
-@lru_cache(maxsize=64)
-def _remark(text: str) -> None:
-    """Say once, not once for each run."""
-    log.info("%s", text)

@@ -69,7 +69,7 @@ def check(conf: Config) -> None:
         raise SsrError(f"{asked[0]} needs checkpoint=PATH: name {kinds}.")
     if conf.checkpoint is not None and not asked:
         words = " or ".join(list(reads)[:2])
-        messages.warn_once(log, f"checkpoint={conf.checkpoint} is not read: type {words} with it.")
+        messages.say_once(log, f"checkpoint={conf.checkpoint} is not read: type {words} with it.")
 
 
 def open(conf: Config, splits: Splits | UserData, seed: nn.Module, plan: Plan) -> Pretrained:
@@ -115,7 +115,7 @@ def _other_moments(
     if ours is None:
         return {}
     if theirs is None:
-        messages.warn_once(
+        messages.say_once(
             log,
             f"{path} does not say by which mean and deviation its teacher's numbers are "
             "standardised: those of this data set are taken. Name the folder of its run, if there "
@@ -152,7 +152,7 @@ def _check_split(conf: Config, content: str, theirs: Split | None) -> None:
         return
     if theirs.words == ours.words:
         if theirs.content is not None:
-            messages.warn_once(
+            messages.say_once(
                 log,
                 f"the network in {conf.checkpoint} was trained on other images, or on another "
                 "split of them: if it has seen images of val or test here, they flatter what "
@@ -172,7 +172,7 @@ def _check_teachers_split(conf: Config, path: str, theirs: Split | None) -> None
     if theirs is None or ours.train_on_val or theirs.name != ours.name:
         return
     if theirs.words != ours.words:
-        messages.warn_once(
+        messages.say_once(
             log,
             f"the teacher in {path} was trained on images that are val here (with {theirs}, and "
             f"this study has {ours}), so val may flatter what learns from it.",
@@ -209,7 +209,7 @@ def _check_normalization(path: str, source: PretrainedNetwork, ours: Moments) ->
         return
     theirs = source.about.mean, source.about.std
     if first_weights.are_far(theirs, ours):
-        messages.warn_once(
+        messages.say_once(
             log,
             f"the teacher in {path} learned from images normalised with "
             f"{first_weights.said(theirs)}, and here they are normalised with "

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ssr_exp import terminal
+from ssr_exp import messages, terminal
 from ssr_exp.config import AUTO, Config
 from ssr_exp.datasets.reading import Reading
 from ssr_exp.errors import SsrError
@@ -132,4 +132,4 @@ def study_records(members: Sequence[Member], records: Sequence[Record]) -> list[
 
 
 def _names_modifiers(override: str) -> bool:
-    return override.lstrip("+~").partition("=")[0].split(".")[0].split("@")[0] == "modifiers"
+    return messages.part_of(override) == "modifiers"

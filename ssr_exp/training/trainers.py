@@ -7,7 +7,6 @@ import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 
-from ssr_exp import user_code
+from ssr_exp import messages, user_code
 from ssr_exp.config import Config, TaskKind
 from ssr_exp.errors import cause
 from ssr_exp.runs.score import Score
@@ -161,10 +160,6 @@ class _Tolerant:
     def __getattr__(self, name: str) -> Any:
         if hasattr(self._run, name):
             return getattr(self._run, name)
-        _warn_once(name)
+        said = f"W&B has no logger.experiment.{name}: such calls are left out"
+        messages.say_once(log, said)
         return lambda *_, **__: None
-
-
-@cache
-def _warn_once(name: str) -> None:
-    log.warning("W&B has no logger.experiment.%s: such calls are left out", name)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssr_exp.config import Config, DatasetConf
+from ssr_exp.config import DatasetConf
 from ssr_exp.datasets import in_memory, inspection, reading
 from ssr_exp.datasets.images import Images, Splits, Target
 from ssr_exp.errors import SsrError
@@ -20,7 +20,6 @@ from tests.datasets.pictures import copied, fill, numbers, one_picture, split
 
 Capsys = pytest.CaptureFixture[str]
 Load = Callable[..., Splits]
-Compose = Callable[..., Config]
 
 
 def test_a_val_that_is_a_copy_of_train_is_said(root: Path, load: Load) -> None:

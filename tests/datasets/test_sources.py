@@ -16,7 +16,6 @@ from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.errors import SsrError
 from tests.datasets.pictures import noise
 
-Load = Callable[..., Splits]
 Refused = Callable[..., str]
 
 

@@ -20,7 +20,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
 from ssr_exp.runs import provenance
 from tests.fuzz import driver, guided, targets
 
-ROOT = Path(__file__).parents[2]
 MEMORY = 16 * 2**30  # bytes of address space: an image must not take the machine down
 
 

@@ -13,11 +13,10 @@ from filelock import FileLock
 
 from ssr_exp.report import study_outcome, study_overview, study_tables
 from ssr_exp.runs import studies, study_names
-from ssr_exp.runs.record import FINALIST, Fractions, Record, Status
+from ssr_exp.runs.record import FINALIST, Record, Status
 from ssr_exp.runs.store import BEST_FOLDER, CONFIG_FILE, Store
 from tests.conftest import MakeRecord
 
-FULL = Fractions(depth=(1.0,), width=(1.0,))
 FIELDS = {"model": {"name": "resnet20"}, "recipe": {"lr": 0.1}, "training": {"epochs": 8}}
 Add = Callable[..., Path]
 

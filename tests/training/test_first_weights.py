@@ -12,6 +12,7 @@ import torchvision
 from PIL import Image
 from torch import Tensor, nn
 
+from ssr_exp import messages
 from ssr_exp.config import Config
 from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
@@ -43,7 +44,7 @@ PUBLISHED = ("init=inherit", "checkpoint=torchvision")
 def read_anew() -> None:
     """Forget what another test has read and said."""
     first_weights._read.cache_clear()
-    first_weights._remark.cache_clear()
+    messages.say_once.cache_clear()
 
 
 @pytest.fixture

@@ -384,7 +384,7 @@ def test_an_edit_of_the_code_names_the_study_that_it_left_and_may_go_on_with_it(
 ) -> None:
     words = (*WORDS, f"task.target={(name := own(code()))}.Lit")
     record, _ = trained(conf(*words))
-    messages.warn_once.cache_clear()
+    messages.say_once.cache_clear()
     path = Path(str(sys.modules[name].__file__))
     path.write_text(path.read_text().replace("momentum=0.9", "momentum=0.8"))
     linecache.checkcache()

@@ -20,7 +20,7 @@ from ssr_exp.config import Config
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, saved
 from ssr_exp.runs import store, trained
-from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.record import Status
 from ssr_exp.runs.store import LAST_CHECKPOINT, network_weights
 from ssr_exp.tasks.classification import Classification
 from ssr_exp.tasks.regression import Regression
@@ -29,7 +29,6 @@ from ssr_exp.training.checkpoints import PretrainedNetwork
 from ssr_exp.training.opened_study import OpenedStudy
 
 Compose = Callable[..., Config]
-MakeRecord = Callable[..., Record]
 Save = Callable[..., Path]
 Read = Callable[[Path], PretrainedNetwork]
 pytestmark = pytest.mark.usefixtures("repeatable")

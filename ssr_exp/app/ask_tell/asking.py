@@ -12,7 +12,7 @@ import threading
 import uuid
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.runs import leases
 from ssr_exp.runs.record import FINALIST, Status
 from ssr_exp.runs.store import CONFIG_FILE, Busy, Store, is_done
-from ssr_exp.search import attempts, loop, printing
+from ssr_exp.search import attempts, loop
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.loop import Search
 from ssr_exp.search.rounds import Round
@@ -89,7 +89,7 @@ class Asking:
     opened: OpenedStudy
     conf: SearchConfig
     search: Search
-    held: dict[Path, AbstractContextManager[None]] = field(default_factory=dict, init=False)
+    held: dict[Path, ExitStack] = field(default_factory=dict, init=False)
     askers: dict[Path, int] = field(default_factory=dict, init=False)
     owner: str = field(default_factory=lambda: uuid.uuid4().hex, init=False)
     reason: str = field(default="", init=False)
@@ -132,22 +132,16 @@ class Asking:
             Whether nobody else plans now.
         """
         folder, tried = self.search.book.folder, 0
-        while True:
-            claim = self.store.claim(folder, wait=False)
-            try:
-                claim.__enter__()
-                break
-            except Busy:
-                tried += 1
-            if tried == SAID:
-                log.warning(BUSY_SEARCH, folder)
-            if tried == tries:
-                yield False
-                return
-        try:
-            yield True
-        finally:
-            claim.__exit__(None, None, None)
+        with ExitStack() as claim:
+            while tried < tries:
+                try:
+                    claim.enter_context(self.store.claim(folder, wait=False))
+                    break
+                except Busy:
+                    tried += 1
+                if tried == SAID:
+                    log.warning(BUSY_SEARCH, folder)
+            yield tried < tries
 
     def next(self, lease_s: float | None) -> Request | Waiting | None:
         """Claim a training for this process, or lease it; None if nothing is left to train.
@@ -224,12 +218,11 @@ class Asking:
         folder = self.folder(request)
         if folder in self.held or self.store.is_busy(folder, glance_s=0):
             return False
-        claim: AbstractContextManager[None] = self.store.claim(folder, wait=False)
-        try:
-            claim.__enter__()
-        except Busy:
-            return False
-        try:
+        with ExitStack() as claim:
+            try:
+                claim.enter_context(self.store.claim(folder, wait=False))
+            except Busy:
+                return False
             if self.is_done(request):  # it was told since it was looked at
                 return False
             if (folder / CONFIG_FILE).exists() and self.store.read(folder) is None:
@@ -242,11 +235,9 @@ class Asking:
                 return True
             if not is_taken:  # one that has run out says nothing any more
                 leases.end(folder)
-            self.held[folder], claim = claim, nullcontext()
+            self.held[folder] = claim.pop_all()
             self.askers[folder] = threading.get_ident()
             return True
-        finally:
-            claim.__exit__(None, None, None)
 
     def take(self, request: Request) -> bool:
         """Claim a training that was leased, in the process that does it."""
@@ -296,7 +287,7 @@ class Asking:
             losses.end(folder)
         self.askers.pop(folder, None)
         if (claim := self.held.pop(folder, None)) is not None:
-            claim.__exit__(None, None, None)
+            claim.close()
 
     def count(self, request: Request) -> None:
         """Write down that a training has ended, well or not."""
@@ -409,16 +400,11 @@ class Asking:
             if not pending and not self._again:
                 raise
             return None
-        belief, picks = search.measured_batch(belief, number, count=1, at=at)
-        if reason := search.ends(belief, picks, number, at=at):
+        _, plan, reason = search.extend(plan, belief, count=1, size=search.conf.batch)
+        if reason:
             self.reason, self._ended = reason, (known, reason)
             return None
-        if not plan.planned:
-            title = f"round {plan.number} of {search.conf.rounds}"
-            axis, count = search.conf.objective.cost, search.conf.batch
-            printing.print_round(belief, picks, title=title, count=count, axis=axis)
-        search.book.write(plan.model_copy(update={"planned": (*plan.planned, *picks)}))
-        return Request(picks[0].network, plan.seed, search.attempts.origin(plan.number))
+        return Request(plan.networks[-1], plan.seed, search.attempts.origin(plan.number))
 
     def believe(self) -> Belief:
         """Look at the records.

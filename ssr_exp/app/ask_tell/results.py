@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 from ssr_exp.app import judging
@@ -15,10 +15,10 @@ from ssr_exp.errors import SsrError
 from ssr_exp.report import answer_block, page, search_results, trade_offs
 from ssr_exp.rescaling.cost import Cost
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.runs import seed_means
+from ssr_exp.runs import pareto, seed_means
 from ssr_exp.runs.last_comparison import Comparison
 from ssr_exp.runs.record import FINALIST, NOT_TOLD, Record, Status, n_tested
-from ssr_exp.runs.store import BEST_FOLDER, EXPORTS, LAST_CHECKPOINT, RECORD_FILE, is_done
+from ssr_exp.runs.store import BEST_FOLDER, EXPORTS, LAST_CHECKPOINT, is_done
 from ssr_exp.search import answer, answer_printing, diagnostics, other_networks
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.outcome import EVEN
@@ -43,7 +43,7 @@ class Tested:
         values = [r.test_score for r in records if r.test_score is not None]
         if not values:
             return None
-        return cls(mean(values), stdev(values) if len(values) > 1 else None, len(values))
+        return cls(mean(values), seed_means.deviation(values), len(values))
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def make_answer(asking: Asking) -> Answer:
         "promise": promise.stated(allowed=belief.drop, confidence=belief.confidence),
         "networks_tested": n_tested([*records, *finals]),
         "results": _results(asking, finals, baseline, code),
-        "export": _export_words(asking),
+        "export": answer_folder.export_words(asking.opened, asking.conf),
         **decided.fields(),
         **_costs_beside(asking, belief, decided.network, records),
         **finalists.images(asking.conf, asking.opened.splits),
@@ -216,10 +216,9 @@ def _hand_over(
     is written with what is `told` of the answer.
     """
     to = asking.store.study_folder(asking.opened.name) / BEST_FOLDER
-    if asking.conf.study is None and (to / RECORD_FILE).exists():
-        best = asking.store.read(to)
-        if best is not None and best.network == code:
-            return to, best
+    before = asking.store.read(to)
+    if asking.conf.study is None and before is not None and before.network == code:
+        return to, before
 
     def request(record: Record) -> Request:
         return Request(code, record.seed, record.origin or "")
@@ -237,7 +236,6 @@ def _hand_over(
     if asking.conf.study is None:
         return folder, record
     conf = asking.job(request(record)).conf
-    before = asking.store.read(to) if (to / RECORD_FILE).exists() else None
     answer_folder.write(asking.opened, conf, record, folder, to, told)
     if before is not None and before.network != code:
         question = {key: told["promise"][key] for key in ("allowed", "confidence")}
@@ -249,26 +247,15 @@ def _hand_over(
     return to, record
 
 
-def _export_words(asking: Asking) -> list[str] | None:
-    """Say what `ssr export` takes beside the folder; None: it cannot export a part."""
-    if asking.opened.part is not None:
-        return None
-    calls_code = answer_folder.describe(asking.opened, asking.conf).model.calls_code()
-    return ["trust=true"] if calls_code else []
-
-
 def front(asking: Asking) -> list[FrontNetwork]:
     """List the trained networks on the Pareto front of score and cost, the cheapest first."""
     belief = asking.believe()
     space, scores = belief.history.space, belief.history.scores()
-    ordered = sorted(scores, key=lambda a: (belief.log_costs[a], -belief.score.sign * scores[a]))
-    codes = [(space.code(a), scores[a]) for a in ordered]
-    best, kept = -float("inf"), []
-    for one in (FrontNetwork(code, score, _cost(asking, code)) for code, score in codes):
-        if belief.score.sign * one.score > best:
-            best = belief.score.sign * one.score
-            kept.append(one)
-    return kept
+    trained = list(scores)
+    values = [belief.score.sign * scores[one] for one in trained]
+    at = pareto.front([belief.log_costs[one] for one in trained], values)
+    codes = [(space.code(trained[place]), scores[trained[place]]) for place in at]
+    return [FrontNetwork(code, score, _cost(asking, code)) for code, score in codes]
 
 
 def record(

@@ -16,9 +16,9 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ssr_exp import messages
 from ssr_exp.app import configuration
 from ssr_exp.app.command_line import keys
-from ssr_exp.app.command_line.typed_values import key
 from ssr_exp.config import SearchConfig
 from ssr_exp.errors import cause, one_line
 from ssr_exp.runs import study_names
@@ -40,7 +40,7 @@ def read(root: Path, study: str, *, trust: bool) -> dict[str, Any]:
     asked = study_names.read(root / study).by("search")
     if asked is None:
         return {}
-    mine = [word for word in asked.words if _part(word) in (*PARTS, PRESETS)]
+    mine = [word for word in asked.words if messages.part_of(word) in (*PARTS, PRESETS)]
     words = [word for word in mine if trust or not study_names.needs_trust(word)]
     title = study_names.title(root, study)
     if left := [word for word in mine if word not in words]:
@@ -69,10 +69,10 @@ def of_loop(root: Path, study: str, *, trust: bool) -> dict[str, Any]:
     """Read what a search by command has changed of a study that a loop began, by its keys."""
     found, usual = read(root, study, trust=trust), _composed(())
     asked = study_names.read(root / study).by("search")
-    typed = {key(word) for word in asked.words} if asked else set()
-    changed = {k: v for k, v in found.items() if {k, _part(k)} & typed or v != usual[k]}
+    typed = {messages.key_of(word) for word in asked.words} if asked else set()
+    changed = {k: v for k, v in found.items() if {k, messages.part_of(k)} & typed or v != usual[k]}
     parts = loop_settings.SEARCH_PARTS
-    return {k: v for k, v in changed.items() if _part(k) in parts or k in LATTICE}
+    return {k: v for k, v in changed.items() if messages.part_of(k) in parts or k in LATTICE}
 
 
 def _composed(words: Sequence[str]) -> dict[str, Any]:
@@ -91,8 +91,3 @@ def _composed(words: Sequence[str]) -> dict[str, Any]:
         name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
         for name, value in single.items()
     }
-
-
-def _part(word: str) -> str:
-    """Name the part of the configuration that a word is of."""
-    return key(word).partition("@")[0].partition(".")[0]

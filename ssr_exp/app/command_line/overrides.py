@@ -42,12 +42,12 @@ from ssr_exp.app.command_line.keys import (
 )
 from ssr_exp.config import OWN_DATA, SCHEMAS, Config, read_of_recipe
 from ssr_exp.errors import SsrError
+from ssr_exp.runs import study_names
 
 MOST = 100_000  # configurations that one command may stand for
 # Texts that name a place: Hydra reads 2024_01 as a number, and a comma as a sweep.
-PLACES = set(
-    "dataset.root paths.runs paths.data checkpoint recipe.distill modifiers.file runs.file "
-    "latency.file run to root file".split()
+PLACES = study_names.PLACES | set(
+    "paths.runs paths.data checkpoint recipe.distill run to root file".split()
 )
 NAMES = ("study", "name")  # likewise, and the fingerprint 1234567e
 EXAMPLES = {int: "1", float: "0.5", bool: "true"}

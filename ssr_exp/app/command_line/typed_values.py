@@ -10,6 +10,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
+from ssr_exp import messages
 from ssr_exp.app.command_line import overrides
 from ssr_exp.runs import study_names
 
@@ -19,12 +20,7 @@ Typed = Mapping[str, Override]
 
 def read(arguments: Sequence[str], loader: ConfigLoader | None = None) -> Typed:
     """Read the words of a command line."""
-    return {key(str(o.input_line)): o for o in overrides.parse(arguments, loader)}
-
-
-def key(word: str) -> str:
-    """Name what a word sets: of `+recipe.lr=1` `recipe.lr`."""
-    return word.lstrip("+~").partition("=")[0]
+    return {messages.key_of(str(o.input_line)): o for o in overrides.parse(arguments, loader)}
 
 
 def value(typed: Typed, key: str) -> str | None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import BaseModel
 
-from ssr_exp.runs import pareto
+from ssr_exp.runs import pareto, seed_means
 from ssr_exp.runs.predictions import Look, Predictions
 from ssr_exp.runs.record import Kind, Record
 
@@ -172,12 +171,7 @@ def _table(rows: Rows) -> wandb.Table:
 
 
 def _scores(records: Sequence[Record]) -> dict[str, float]:
-    """Average the score over the trainings of each network."""
-    scores: dict[str, list[float]] = {}
-    for record in records:
-        if record.is_measured:
-            scores.setdefault(record.network, []).append(record.score or 0.0)
-    return {network: mean(values) for network, values in scores.items()}
+    return {network: one.mean for network, one in seed_means.on_val(records).items()}
 
 
 def _networks(records: Sequence[Record]) -> Rows:
