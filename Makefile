@@ -43,12 +43,12 @@ help: ## List the targets
 install: $(READY) ## Create .venv and install what requirements.lock lists
 
 demo: $(READY) ## Search a small network on embedded images: sentinels, two rounds, the answer
-	WANDB_MODE=offline $(BIN)/python search.py experiment=demo rounds=2 batch=4 $(DEMO)
+	WANDB_MODE=offline $(BIN)/ssr search experiment=demo rounds=2 batch=4 $(DEMO)
 
 demo-segmentation: $(READY) ## The same for a small U-Net on embedded images with masks, and its ONNX file
-	WANDB_MODE=offline $(BIN)/python search.py experiment=demo_segmentation rounds=2 batch=4 objective=smallest objective.max_drop=2 \
+	WANDB_MODE=offline $(BIN)/ssr search experiment=demo_segmentation rounds=2 batch=4 objective=smallest objective.max_drop=2 \
 		hydra/launcher=joblib hydra.launcher.n_jobs=2
-	$(BIN)/python export.py paths.runs=runs/demo_segmentation run=best format=onnx
+	$(BIN)/ssr export paths.runs=runs/demo_segmentation run=best format=onnx
 
 test: $(READY) ## Run the unit tests
 	$(PYTEST) $(SPREAD) $(LISTED) -m '$(QUICK)' $(if $(CI),$(TYPED))

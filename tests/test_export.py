@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ssr_exp import config
@@ -250,6 +252,29 @@ def test_a_study_that_was_begun_with_a_key_that_nothing_read_is_exported() -> No
     assert asked == config.DatasetConf(name="digits", split_seed=3)
     dataset["name"] = "csv"
     assert verification_inputs.dataset_of(config.ExportConfig(), chosen).group == "patient"
+
+
+def test_files_that_were_left_out_as_damaged_are_left_out_of_what_verifies(tmp_path: Path) -> None:
+    from ssr_exp.app import verification_inputs
+    from ssr_exp.datasets import in_memory
+    from ssr_exp.training import fingerprint
+
+    root = tmp_path / "images"
+    for name in ("cat", "dog"):
+        (root / name).mkdir(parents=True)
+        for at in range(20):
+            Image.new("RGB", (8, 8), (12 * at, 0, 0)).save(root / name / f"{at}.png")
+    (root / "cat/3.png").write_bytes(b"broken")
+    conf = config.DatasetConf(name="image_folder", root=str(root), skip_corrupt=1)
+    splits = in_memory.load(conf, tmp_path / "data")
+    kept = {k: v for k, v in asdict(conf).items() if k not in fingerprint.NOT_COMPARED}
+    study = {"dataset": kept, "reading": splits.reading.fields()}
+    for asked in ({"dataset": asdict(conf)}, {"dataset": {"root": str(root)}}):
+        chosen: Any = SimpleNamespace(study=study, asked=asked)
+        again = verification_inputs.dataset_of(config.ExportConfig(), chosen)
+        assert in_memory.load(again, tmp_path / "data").fingerprint == splits.fingerprint
+    chosen = SimpleNamespace(study={"dataset": kept, "reading": 3}, asked={})
+    assert verification_inputs.dataset_of(config.ExportConfig(), chosen).skip_corrupt == 0
 
 
 def test_a_network_of_a_loop_is_run_in_its_own_precision() -> None:

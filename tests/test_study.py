@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -26,7 +27,7 @@ from telling import finish, refused
 from torch import nn
 
 import ssr_exp
-from ssr_exp import Score, Study, Waiting, files
+from ssr_exp import Score, Study, Waiting, files, terminal
 from ssr_exp.app import exports
 from ssr_exp.app.ask_tell import asking, beginning, patience, ranks
 from ssr_exp.config import ModelConf, Source
@@ -839,6 +840,20 @@ def test_a_study_that_a_command_began_goes_on_with_the_words_of_its_search(
     assert "was searched with runs.entity=somebody, which is taken with trust=True" in caplog.text
     mine = Study.open("pets", runs=home.parent, options={"objective.max_drop": 1})._conf
     assert (mine.objective.kind, mine.objective.max_drop) == ("smallest", 1)
+
+
+def test_a_commands_answer_is_the_same_for_whoever_asks(tmp_path: Path) -> None:
+    """Also where nothing was tested: the images that a promise is made by are known to all."""
+    shutil.copytree(conftest.ROOT / "results/demo", tmp_path / "demo")
+    store = Store(tmp_path / "demo")
+    (best,) = store.root.glob("*/best")
+    rows = answer_block.read(store, best.parent.name)
+    answer = Study.open(best.parent.name, runs=store.root, trust=True).answer()
+    assert str(answer) == "\n".join(terminal.block(rows))
+    shutil.rmtree(best)
+    untested = Study.open(best.parent.name, runs=store.root, trust=True).answer()
+    assert untested.code == answer.code and untested.promise == answer.promise
+    assert "trained on train" not in str(untested)
 
 
 # --- bad input

@@ -347,8 +347,8 @@ class Ending:
         if latency is not None:
             metrics = metrics | {"latency": asdict(latency)}
         metrics |= other_networks.further(seen, record.network, axis, decided.drops)
-        metrics |= trade_offs.size(store.records(self.study.name), self.conf.objective)
-        metrics |= {"export": answer_folder.export_words(self.study, conf)}
+        metrics |= trade_offs.size(seen.history.records, self.conf.objective)
+        metrics |= {"export": answer_folder.export_words(self.study, conf, to)}
         exported = to.parent / EXPORTS / to.name
         answer_printing.print_replaced(
             store.read(to), record, **question, axis=axis, exported=exported

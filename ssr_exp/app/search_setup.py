@@ -102,9 +102,9 @@ def _val_set(conf: SearchConfig, study: OpenedStudy) -> ValSet | None:
     """Count the images that accuracies are of; None for other scores."""
     if study.score != ACCURACY:
         return None
-    parts = study.splits.reading.parts
-    tested = sum(parts.get("test", {}).values()) if conf.finalists.seeds else 0
-    return ValSet(parts.get("val", {}), tested)
+    read = study.splits.reading
+    tested = read.count("test") if conf.finalists.seeds else 0
+    return ValSet(read.parts.get("val", {}), tested, read.count("val"))
 
 
 def wandb_run(search: Search, study: OpenedStudy, words: Sequence[str]) -> SearchRun:

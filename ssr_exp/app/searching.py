@@ -105,7 +105,8 @@ class SearchCommand(LaunchingCommand):
         page = write_page(store)
         if records and search.conf.objective.kind is Objective.tradeoff:
             cost = search.conf.objective.cost.value
-            trained = store.records(opened.name)
+            search.evidence.forget()  # finalists have ended since
+            trained = search.evidence.records
             trade_offs.print_front(trained, answer=records[0].network, cost=cost)
         print()
         rows = answer_block.read(store, opened.name) if records else []
@@ -302,7 +303,7 @@ def _answers(told: Comparison | None, belief: Belief, decided: Decision) -> bool
 
 
 def _means(search: Search) -> dict[str, SeedMean]:
-    return seed_means.on_val(search.book.store.records(search.evidence.study))
+    return seed_means.on_val(search.evidence.records)
 
 
 def _judged(search: Search, belief: Belief) -> Belief:

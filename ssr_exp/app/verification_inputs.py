@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ssr_exp.config import Config, DatasetConf, ExportConfig, PathsConf, TaskConf, TaskKind, check
 from ssr_exp.datasets import in_memory, sources, user_data
 from ssr_exp.datasets.batches import as_targets
+from ssr_exp.datasets.image_folder.listing import UNREADABLE
 from ssr_exp.datasets.images import Splits
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.datasets.reading import Reading
@@ -26,6 +27,7 @@ from ssr_exp.edge.export.verification import DrawnSamples, Measure, Part, Sample
 from ssr_exp.edge.selection import Selection
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.inputs import of_shape
+from ssr_exp.runs import studies
 from ssr_exp.runs.store import LAST_CHECKPOINT, Store, module_weights
 from ssr_exp.tasks.supervised import VAL, Supervised
 from ssr_exp.training import learning, opened_study
@@ -34,6 +36,7 @@ from ssr_exp.training.own_validation import OwnValidation
 
 log = logging.getLogger(__name__)
 
+READ_SO = ("stream", "memory", "skip_corrupt")  # how images are read, whatever they are
 COMPARED = 32  # inputs of validation, where none are to calibrate int8
 
 Read = TypeVar("Read")
@@ -241,10 +244,13 @@ def dataset_of(conf: ExportConfig, chosen: Selection) -> DatasetConf:
             "missing or damaged; export it from the folder of its runs."
         )
     known = {f.name for f in fields(DatasetConf)} - {"train_on_val"}
-    theirs = {key: value for key, value in theirs.items() if key in known}
-    asked = _validated(DatasetConf, theirs, "dataset")
     before = chosen.asked.get("dataset", {})
     before = before if isinstance(before, dict) else {}
+    # No field of a study, as their digest tells images apart; `best/` has no configuration.
+    theirs = {"skip_corrupt": _damaged(chosen.study)} | theirs
+    theirs |= {key: before[key] for key in READ_SO if key in before}
+    theirs = {key: value for key, value in theirs.items() if key in known}
+    asked = _validated(DatasetConf, theirs, "dataset")
     asked.root, asked.file = (getattr(conf, key) or before.get(key) for key in ("root", "file"))
     paths = chosen.asked.get("paths")
     if conf.paths.data == PathsConf().data and isinstance(paths, dict):
@@ -252,6 +258,14 @@ def dataset_of(conf: ExportConfig, chosen: Selection) -> DatasetConf:
     # Those that nothing read when the study was begun are refused today.
     usual = DatasetConf()
     return replace(asked, **{key: getattr(usual, key) for key in sources.unread(asked)})
+
+
+def _damaged(study: Mapping[str, Any]) -> int:
+    """Count the image files that a study left out, as they could not be read."""
+    reading = study.get(studies.READING)
+    left_out = reading.get("left_out") if isinstance(reading, dict) else None
+    count = left_out.get(UNREADABLE) if isinstance(left_out, dict) else None
+    return count if isinstance(count, int) else 0
 
 
 def _validated(kind: type[Read], values: Mapping[str, Any], name: str) -> Read:

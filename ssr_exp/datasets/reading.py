@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, ValidationError
 
 from ssr_exp import terminal
 from ssr_exp.datasets.contents import Contents
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.errors import one_line
+
+
+class _Counts(BaseModel):
+    """What is read of a reading that a study's file keeps."""
+
+    parts: dict[str, dict[str, int]] = {}
+    sizes: dict[str, int] = {}
+
 
 _NAMED = 10  # classes whose images are counted one by one on screen
 
@@ -73,13 +83,30 @@ class Reading:
         """Return what a study keeps of it: all but the folder, which is the machine's."""
         return {name: value for name, value in asdict(self).items() if name != "folder"}
 
+    def count(self, part: str) -> int:
+        """Count the images of a part; 0: there are none, or nobody knows how many."""
+        return self.sizes.get(part) or sum(self.parts.get(part, {}).values())
+
     def _part(self, name: str) -> str:
-        images = self.sizes.get(name) or sum(self.parts[name].values())
+        images = self.count(name)
         words = [self.sources[name]] if self.sources.get(name) else []
         if name == "val" and not self.sizes:
             words.append(f"one image is {100 / images:.2g} points")
         said = f" ({', '.join(words)})" if words else ""
         return f"{name} {images:,}{said}"
+
+
+def counts_of(fields: Mapping[str, Any]) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
+    """Read how many images a study's file says there were; nothing where it does not say.
+
+    Returns:
+        Of each part by class, and the sizes of parts whose images have no one class.
+    """
+    try:
+        counts = _Counts.model_validate(fields)
+    except ValidationError:
+        return {}, {}
+    return counts.parts, counts.sizes
 
 
 def print_all(readings: Iterable[Reading]) -> None:

@@ -46,7 +46,7 @@ def predict(
     conf, measured = SearchConfig(), sum(record.is_measured for record in records)
     told = None if before is None else before.evaluation
     conf.finalists.seeds = conf.finalists.seeds if told is None else told.seeds
-    val = None if told is None or told.val is None else ValSet({"": told.val}, told.test)
+    val = None if told is None or told.val is None else ValSet({}, told.test, told.val)
     belief = Belief.from_history(trained, conf, val=val)
     predictions = summary.summarise(belief, conf, seen=measured)
     return predictions if before is None else _continued(predictions, before)

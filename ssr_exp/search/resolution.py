@@ -23,15 +23,17 @@ class ValSet:
     Args:
         classes: how many of each class there are.
         tested: how many images finalists are tested on; 0: not known, or none.
+        count: how many there are, where nobody knows their classes; 0: that is not known either.
     """
 
     classes: Mapping[str, int]
     tested: int = 0
+    count: int = 0
 
     @property
     def images(self) -> int:
         """How many images there are."""
-        return sum(self.classes.values())
+        return sum(self.classes.values()) or self.count
 
     @property
     def point(self) -> float:
@@ -76,11 +78,12 @@ class ValSet:
 
     def learnt_nothing(self, accuracy: float) -> list[str]:
         """Warn of a baseline, whose accuracy is in percent, that only names the largest class."""
-        images = self.images
-        largest = max(self.classes, key=self.classes.__getitem__, default="")
-        share = 100 * self.classes[largest] / images if images else 0.0
+        if not sum(self.classes.values()):
+            return []
+        largest = max(self.classes, key=self.classes.__getitem__)
+        share = 100 * self.classes[largest] / self.images
         # One image more would tell, however its share is rounded.
-        if not images or accuracy > share + self.point / 2:
+        if accuracy > share + self.point / 2:
             return []
         return [
             f"the baseline scores {accuracy:.2f} % on val, and always naming its largest class "

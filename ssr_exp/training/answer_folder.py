@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ssr_exp.config import Config
+from ssr_exp.datasets import user_data
 from ssr_exp.datasets.images import Splits, Target
 from ssr_exp.rescaling import adapt, codes, saved
 from ssr_exp.rescaling.stored_parts import StoredPart
@@ -111,11 +112,13 @@ def describe(study: OpenedStudy, conf: Config, record: Record | None = None) -> 
     )
 
 
-def export_words(study: OpenedStudy, conf: Config) -> list[str] | None:
+def export_words(study: OpenedStudy, conf: Config, folder: Path) -> list[str] | None:
     """Say what `ssr export` takes beside the folder of an answer; None: it cannot export a part."""
     if study.part is not None:
         return None
-    return ["trust=true"] if describe(study, conf).model.calls_code() else []
+    is_safe = conf.dataset.target is None or user_data.is_trusted(conf.dataset, folder)
+    needs_trust = not is_safe or describe(study, conf).model.calls_code()
+    return ["trust=true"] if needs_trust else []
 
 
 def _masked(study: OpenedStudy) -> Splits | None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ssr_exp import files, messages, user_code
 from ssr_exp.config import Config, PathsConf, TaskConf, TaskKind
+from ssr_exp.datasets import reading
 from ssr_exp.datasets.reading import Reading
 from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
@@ -101,20 +102,27 @@ def _about(part: Part) -> dict[str, Any]:
     return {"part": part.path, "readers": [*part.readers], "kept": [*part.kept]}
 
 
-def data(name: str, plan: Plan, about: saved.Description | None = None) -> UserData:
+def data(
+    name: str,
+    plan: Plan,
+    about: saved.Description | None = None,
+    read: Mapping[str, Any] | None = None,
+) -> UserData:
     """Say what is known of data that a loop of the user's own reads: next to nothing.
 
     Args:
         name: of it.
         plan: of the network that takes it.
         about: the classes, and how inputs are normalised, where a command began the study.
+        read: what that read, as the study's file says it: how many images promises are made by.
     """
     inputs = f"inputs of {plan.inputs.text()}"
-    reading = Reading(name, {}, {}, inputs, targets="a loop of your own")
+    parts, sizes = reading.counts_of(read or {})
+    known = Reading(name, parts, {}, inputs, sizes, targets="a loop of your own")
     if about is None:
-        return UserData(name, "", plan.input_shape, None, True, reading)
+        return UserData(name, "", plan.input_shape, None, True, known)
     rest = (about.classes, about.mean, about.std)
-    return UserData(name, "", plan.input_shape, about.num_classes, True, reading, *rest)
+    return UserData(name, "", plan.input_shape, about.num_classes, True, known, *rest)
 
 
 def structure(network: nn.Module) -> str:

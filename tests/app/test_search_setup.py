@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,14 +11,35 @@ import pytest
 
 from ssr_exp.app import search_setup
 from ssr_exp.config import LatencySource
+from ssr_exp.datasets import reading
+from ssr_exp.datasets.reading import Reading
 from ssr_exp.edge.latency import table, table_file
 from ssr_exp.edge.latency.table_file import LatencyRow, SeedNetwork, Setting, Timings
 from ssr_exp.rescaling import codes, lattice, planning
 from ssr_exp.rescaling.resnet import CifarResNet
-from ssr_exp.runs.score import Score
+from ssr_exp.runs.score import ACCURACY, Score
 from ssr_exp.runs.store import Store
 from ssr_exp.training import finalists
 from tests.search.conftest import asked
+
+
+@pytest.mark.parametrize(
+    ("read", "images", "tested"),
+    [
+        (Reading("digits", {"val": {"0": 4, "1": 6}, "test": {"0": 9}}, {}, ""), 10, 9),
+        (Reading("Data", {"val": {}}, {}, "", sizes={"val": 40}), 40, 0),  # of one's own
+        (Reading("loop", {}, {}, ""), 0, 0),
+    ],
+)
+def test_promises_are_by_as_many_images_as_are_known(
+    read: Reading, images: int, tested: int
+) -> None:
+    study = SimpleNamespace(score=ACCURACY, splits=SimpleNamespace(reading=read))
+    val = search_setup._val_set(asked(), study)  # type: ignore[arg-type]
+    assert val is not None and (val.images, val.tested) == (images, tested)
+    kept = json.loads(json.dumps(read.fields()))
+    assert reading.counts_of(kept) == (read.parts, read.sizes)
+    assert reading.counts_of({"parts": {"val": "many"}}) == ({}, {})
 
 
 class Setup:

@@ -69,6 +69,12 @@ def test_one_image_more_than_the_largest_class_is_learnt_however_it_is_rounded()
         assert [bool(val.learnt_nothing(one)) for one in percent] == [True, False] * 2, images
 
 
+def test_a_count_without_classes_says_how_coarse_it_is() -> None:
+    known, counted = ValSet({"cat": 40}), ValSet({}, count=40)
+    assert counted.too_coarse(1.0) == known.too_coarse(1.0) != []
+    assert counted.images == 40 and not counted.learnt_nothing(50.0)
+
+
 def test_nothing_is_said_of_a_val_set_that_is_not_known() -> None:
     assert not ValSet({}).too_coarse(0.0) + ValSet({}).learnt_nothing(0.0)
 

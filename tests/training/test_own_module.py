@@ -38,6 +38,7 @@ from ssr_exp.runs import trained as trained_networks
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import LAST_CHECKPOINT, RECORD_FILE, Store, module_weights
 from ssr_exp.training import (
+    answer_folder,
     finalists,
     fit,
     learning,
@@ -1182,6 +1183,10 @@ class Picking(Data):
         return DataLoader(self.all, 16, sampler=SubsetRandomSampler(range(8)))
 
 
+def make():
+    return Data()
+
+
 class Slipping(Data):
     def train_dataloader(self):
         return DataLoader(self.all, "16" + 1)
@@ -1203,6 +1208,16 @@ def test_our_tasks_learn_from_a_data_module(conf: Compose, own: Own) -> None:
     assert state["network.fc.weight"].shape[0] == 3
     other = opened_study.open(conf(*words, "dataset.arguments={pixels:8}"))
     assert other.name != record.study and other.plan.input_shape == (2, 8, 8)
+
+
+def test_what_is_exported_takes_trust_where_a_function_makes_its_data(
+    conf: Compose, own: Own, tmp_path: Path
+) -> None:
+    name = own(DATA)
+    for target, words in ((f"{name}.Data", []), (f"{name}.make", ["trust=true"])):
+        asked = conf("dataset=module", f"dataset.target={target}")
+        study = opened_study.open(asked)
+        assert answer_folder.export_words(study, asked, tmp_path / "best") == words
 
 
 def test_a_study_that_was_begun_before_samplers_were_looked_at_keeps_its_name(

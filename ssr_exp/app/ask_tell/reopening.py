@@ -109,7 +109,7 @@ def _of_command(
     conf = settings(given, about.model.conf())
     frozen = about.segment.model_copy(update={"frozen": tuple(conf.segment.frozen)})
     seed, plan = saved.seed_network(about.model_copy(update={"segment": frozen}))
-    data = loop_study.data(records[0].dataset, plan, about)
+    data = loop_study.data(records[0].dataset, plan, about, fields.get(studies.READING))
     opened = OpenedStudy(
         name,
         compared,

@@ -11,6 +11,7 @@ from typing import Any
 
 from ssr_exp.app import judging
 from ssr_exp.app.ask_tell.asking import Asking, Request
+from ssr_exp.config import TaskKind
 from ssr_exp.errors import SsrError
 from ssr_exp.report import answer_block, page, search_results, trade_offs
 from ssr_exp.rescaling.cost import Cost
@@ -23,7 +24,7 @@ from ssr_exp.search import answer, answer_printing, diagnostics, other_networks
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.outcome import EVEN
 from ssr_exp.search.promise import Promise
-from ssr_exp.training import answer_folder, finalists, loop_study, run
+from ssr_exp.training import answer_folder, loop_study, run
 from ssr_exp.training.candidate import Told
 
 log = logging.getLogger(__name__)
@@ -131,6 +132,7 @@ def make_answer(asking: Asking) -> Answer:
         drop = how.drop(test.mean, baseline_test.mean)
         measured = {"answer": asdict(test), "baseline": asdict(baseline_test)}
     promise, axis = decided.promise(belief, seen), asking.conf.objective.cost
+    best = asking.store.study_folder(asking.opened.name) / BEST_FOLDER
     told = {
         "measured_on": "val" if test is None or baseline_test is None else "test",
         "drop": drop,
@@ -138,10 +140,10 @@ def make_answer(asking: Asking) -> Answer:
         "promise": promise.stated(allowed=belief.drop, confidence=belief.confidence),
         "networks_tested": n_tested([*records, *finals]),
         "results": _results(asking, finals, baseline, code),
-        "export": answer_folder.export_words(asking.opened, asking.conf),
+        "export": answer_folder.export_words(asking.opened, asking.conf, best),
         **decided.fields(),
-        **_costs_beside(asking, belief, decided.network, records),
-        **finalists.images(asking.conf, asking.opened.splits),
+        **_costs_beside(asking, seen, decided.network),
+        **(_learnt(asking, finals) if test is not None and baseline_test is not None else {}),
         **other_networks.full_size(belief),
         **other_networks.further(seen, code, axis, decided.drops),
     }
@@ -193,13 +195,24 @@ def _results(
     return answer.summary([*compared, *earlier])
 
 
-def _costs_beside(
-    asking: Asking, belief: Belief, network: Architecture, records: list[Record]
-) -> dict[str, Any]:
+def _learnt(asking: Asking, finals: Sequence[Record]) -> dict[str, Any]:
+    """Say, as plain data, what a command's finalists learned from, and were tested on.
+
+    Nothing where a loop of the user's own trained them, which alone knows it.
+    """
+    if asking.conf.task.name is TaskKind.loop:
+        return {}
+    if any(record.score is not None for record in finals):
+        return {}
+    images = asking.opened.splits.reading.count("test")
+    return {"learnt": "train and val"} | ({"test_images": images} if images else {})
+
+
+def _costs_beside(asking: Asking, belief: Belief, network: Architecture) -> dict[str, Any]:
     """Say, as plain data, what the answer takes on a device, and how large the trade-off is."""
     latency = answer.latency(belief, network)
     beside = {} if latency is None else {"latency": asdict(latency)}
-    return beside | trade_offs.size(records, asking.conf.objective)
+    return beside | trade_offs.size(belief.history.records, asking.conf.objective)
 
 
 def _cost(asking: Asking, code: str) -> Cost:

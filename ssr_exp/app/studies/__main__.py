@@ -197,7 +197,8 @@ def _parser() -> argparse.ArgumentParser:
     compares.add_argument("other", help="another one")
     says = "Free space; what another process uses stays"
     removes = add("remove", removing.remove, says, place)
-    removes.add_argument("study", nargs="?", help=f"{study}; of --failed, --checkpoints: none: all")
+    whole = "a study's whole name, or one of your own; of --failed, --checkpoints: none: all"
+    removes.add_argument("study", nargs="?", help=whole)
     removes.add_argument("--failed", action="store_true", help="only runs that failed")
     weights = "only weights that nothing goes on from; best/ and finalists stay"
     removes.add_argument("--checkpoints", action="store_true", help=weights)
