@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ssr_exp.errors import SsrError, cause
 
@@ -52,6 +52,14 @@ class FileModel(BaseModel):
     def upgraded(cls, fields: dict[str, Any]) -> dict[str, Any]:
         """Write the fields of an earlier schema as those of today's, which stay as they are."""
         return fields
+
+
+def unwritten(usual: Any) -> Any:
+    """Make a field that is written only where it is not as usual.
+
+    So files of before it came are written as they were, and their digests stay.
+    """
+    return Field(default=usual, exclude_if=lambda value: value == usual)
 
 
 class Unreadable(ValueError):

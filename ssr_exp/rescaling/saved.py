@@ -18,15 +18,13 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from pydantic import (
     AfterValidator,
     Field,
     JsonValue,
-    SerializerFunctionWrapHandler,
-    model_serializer,
     model_validator,
 )
 from torch import Tensor, nn
@@ -34,7 +32,7 @@ from torch import Tensor, nn
 from ssr_exp import files, user_code
 from ssr_exp.config import ModelConf, SegmentConf, Shortcut, Stem
 from ssr_exp.errors import SsrError
-from ssr_exp.files import FileModel
+from ssr_exp.files import FileModel, unwritten
 from ssr_exp.rescaling import codes, planning, rescale, seeds, segmentations, user_modules
 from ssr_exp.rescaling.inputs import Signature
 from ssr_exp.rescaling.network_parts import Part
@@ -64,12 +62,7 @@ class Model(FileModel):
     stem: Stem = Stem.auto
     shortcut: Shortcut = Shortcut.A
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
-    code: str | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_no_code(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = write(self)
-        return {k: v for k, v in fields.items() if (k, v) != ("code", None)}
+    code: str | None = unwritten(None)
 
     @classmethod
     def from_conf(
@@ -126,14 +119,8 @@ class Segmentation(FileModel):
     multiple: Size
     frozen: tuple[str, ...] = ()
     patterns: tuple[str, ...] = ()
-    depth: bool = False
-    at_most: Size | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_what_came_later(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = write(self)
-        usual = {"depth": False, "at_most": None}
-        return {k: v for k, v in fields.items() if k not in usual or v != usual[k]}
+    depth: bool = unwritten(False)
+    at_most: Size | None = unwritten(None)
 
     @classmethod
     def from_conf(cls, conf: SegmentConf, multiple: int) -> Segmentation:
@@ -202,14 +189,8 @@ class Description(FileModel):
     weights_of: str = ""
     target_mean: tuple[float, ...] | None = None
     target_std: tuple[float, ...] | None = None
-    inputs: Signature | None = None
-    part: StoredPart | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_what_is_usual(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = write(self)
-        usual = {"inputs": None, "part": None}
-        return {k: v for k, v in fields.items() if v is not None or k not in usual}
+    inputs: Signature | None = unwritten(None)
+    part: StoredPart | None = unwritten(None)
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Description:

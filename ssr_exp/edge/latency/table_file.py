@@ -6,15 +6,15 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, Field
 from torch import nn
 
 from ssr_exp import files
 from ssr_exp.config import ModelConf, SegmentConf
 from ssr_exp.errors import SsrError
-from ssr_exp.files import FileModel
+from ssr_exp.files import FileModel, unwritten
 from ssr_exp.rescaling import codes, saved
 from ssr_exp.rescaling.inputs import Signature
 from ssr_exp.rescaling.plan import Plan
@@ -66,12 +66,8 @@ class SeedNetwork(FileModel):
     segment: saved.Segmentation  # how it was split
     input_shape: saved.InputShape  # of one input: channels, height and width of an image, in pixels
     num_classes: Annotated[int, Field(ge=1)] | None  # how many logits there are, if it is known
-    inputs: Signature | None = None  # what it is called with, if it is no batch of `input_shape`
-
-    @model_serializer(mode="wrap")
-    def _without_usual_inputs(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = write(self)
-        return {k: v for k, v in fields.items() if (k, v) != ("inputs", None)}
+    # what it is called with, if it is no batch of `input_shape`
+    inputs: Signature | None = unwritten(None)
 
     @classmethod
     def from_plan(
