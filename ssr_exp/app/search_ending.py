@@ -97,14 +97,13 @@ class Ending:
             results = self._results(members)
             decided, seen = self._decided(tried, results)
         results = self._chosen_first(results, tried, decided.network)
+        best = self._best(results, tried, decided.network)
         store, full = Store(self.conf.paths.runs), self.belief.history.space.baseline.params
         earlier = judging.tested_before(store, self.study.name, results, full=full)
         tested = [*results, *earlier]
         printing.print_others(tested)
         if tried:
             answer_printing.print_costs_of(results, self.belief.history.space.code(tried[0]))
-        code = self.belief.history.space.code(decided.network)
-        best = next(r for r in results if r.contender.network == code)
         chosen = self._handed(best)
         drop = self.belief.score.drop(best.score, results[0].score)
         measured = {"answer": best.figure(), "baseline": results[0].figure()}
@@ -268,12 +267,31 @@ class Ending:
                     contender.role,
                     "; its mean is of the others" if count else "",
                 )
-        missing = [contender for contender in members if contender not in ended]
-        if {answer.BASELINE, answer.ROLE} & {contender.role for contender in missing}:
-            raise SsrError(
-                "a finalist failed, so there is no answer to hand over: mend the cause that is "
-                "printed above and repeat the command."
-            )
+        if answer.BASELINE not in {contender.role for contender in ended}:
+            raise SsrError(self._without_tests([self.study.plan.baseline]))
+
+    def _best(
+        self, results: Sequence[Result], tried: Sequence[Architecture], chosen: Architecture
+    ) -> Result:
+        """Return what the network gave that is handed over.
+
+        Raises:
+            SsrError: if it gave nothing, nor did any other answer that was tried.
+        """
+        code = self.belief.history.space.code(chosen)
+        for result in results:
+            if result.contender.network == code:
+                return result
+        raise SsrError(self._without_tests(tried))
+
+    def _without_tests(self, networks: Iterable[Architecture]) -> str:
+        codes = ", ".join(map(self.belief.history.space.code, networks))
+        return (
+            f"all finalists' trainings of {codes} failed or diverged, so there is no answer to "
+            "hand over: mend the cause that is printed above and repeat the command, with "
+            f"finalists.seeds={self.conf.finalists.seeds + 1} or more where trainings diverged: "
+            "those are not repeated."
+        )
 
     def _as_searched(self, chosen: Architecture) -> list[Record]:
         """Hand over the search's own training of a network."""

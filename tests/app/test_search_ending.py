@@ -13,10 +13,11 @@ import pytest
 from ssr_exp.app import search_ending
 from ssr_exp.app.search_ending import Ending
 from ssr_exp.config import Arm, Objective
+from ssr_exp.errors import SsrError
 from ssr_exp.report import search_results, trade_offs
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.runs.record import FINALIST, Record
+from ssr_exp.runs.record import FINALIST, Record, Status
 from ssr_exp.runs.store import Store
 from ssr_exp.search import answer, costs, decision, history, retries
 from ssr_exp.search.belief import Belief
@@ -39,6 +40,7 @@ class World:
     launched: list[tuple[str, int]] = field(default_factory=list)
     stop_after: int | None = None
     kept: list[tuple[str, int]] = field(default_factory=list)  # from being removed by others
+    diverging: list[str] = field(default_factory=list)
     display: Any = field(default_factory=SimpleNamespace)
 
     def compose(self, words: Sequence[str]) -> Any:
@@ -67,7 +69,10 @@ class World:
             network, seed = member.key
             test = 80.0 - self.drops.get(network, 0.0) + 0.01 * seed
             architecture = self.belief.history.space.parse(network)
-            self.trained[member.key] = self.tell(architecture, seed=seed, test_acc=test)
+            told: dict[str, object] = {"test_acc": test}
+            if network in self.diverging:
+                told = {"status": Status.diverged, "val_acc": None}
+            self.trained[member.key] = self.tell(architecture, seed=seed, **told)
         return {}
 
 
@@ -163,6 +168,32 @@ def test_the_next_best_is_tested_where_the_answer_loses_too_much(
     assert metrics["results"][1]["network"] == second
     assert metrics["drop"] == pytest.approx(0.0)
     assert f"{first_} loses 4.00 points; the next one is trained, {second}" in caplog.text
+
+
+def test_an_answer_whose_finalists_diverged_is_followed_by_the_next_best(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    world, ending, answers = make(finalists__retries=1)
+    first_, second, *_ = surer(ending, answers)
+    world.diverging.append(first_)
+    with caplog.at_level("INFO"):
+        ((chosen, metrics),) = ending.carry_out()
+    assert chosen == second and metrics["drop"] == pytest.approx(0.0)
+    assert [row["role"] for row in metrics["results"]] == ["baseline", "answer"]
+    assert f"{first_} has no score; the next one is trained, {second}" in caplog.text
+
+
+def test_where_no_answer_has_a_test_score_it_is_said_what_gives_one(make: Make) -> None:
+    world, ending, answers = make(finalists__retries=1, finalists__seeds=1)
+    baseline = code(ending, ending.belief.history.space.plan.baseline)
+    world.diverging += (tried := surer(ending, answers)[:2])
+    with pytest.raises(SsrError, match=r"finalists\.seeds=2 or more where") as raised:
+        ending.carry_out()
+    assert f"of {', '.join(tried)} failed or diverged" in str(raised.value)
+    world.trained.clear()
+    world.diverging = [baseline]
+    with pytest.raises(SsrError, match=f"of {baseline} failed or diverged"):
+        ending.carry_out()
 
 
 def test_what_a_command_before_has_tested_counts_and_a_better_answer_is_not_lost(
