@@ -62,6 +62,27 @@ def tested_before(
     return answer.results(rows, full=full)
 
 
+def compared(
+    store: Store, study: str, finals: Sequence[Record], *, baseline: str, chosen: str, full: int
+) -> list[Result]:
+    """List what was tested before: the baseline first, then a network that was chosen, and others.
+
+    Args:
+        store: of the records.
+        study: whose answer it is.
+        finals: its finalists; see `search_results.read_finals`.
+        baseline: its code.
+        chosen: the code of the network; it may be the baseline.
+        full: the parameters of the baseline.
+    """
+    named = [Contender(answer.BASELINE, baseline)]
+    named += [answer.finalist(chosen, 0)] if chosen != baseline else []
+    rows = [(one, [r for r in finals if r.network == one.network]) for one in named]
+    if not (tested := answer.results(rows, full=full)):
+        return []
+    return [*tested, *tested_before(store, study, tested, full=full)]
+
+
 def decide(search: Search, belief: Belief, seen: Belief) -> Decision:
     """Choose the network that a study hands over, by its finalists' records.
 

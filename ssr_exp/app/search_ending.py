@@ -69,7 +69,7 @@ class Ending:
         answers = answer.good_enough(self.belief)
         if self.conf.finalists.seeds:
             return self._finalists(answers)
-        return self._as_searched(answers[0])
+        return self._as_searched()
 
     def _finalists(self, answers: Sequence[Architecture]) -> list[Record]:
         smaller = [a for a in answers if a != self.study.plan.baseline]
@@ -293,18 +293,25 @@ class Ending:
             "those are not repeated."
         )
 
-    def _as_searched(self, chosen: Architecture) -> list[Record]:
-        """Hand over the search's own training of a network."""
-        network = self.belief.history.space.code(chosen)
+    def _as_searched(self) -> list[Record]:
+        """Hand over the search's own training of the answer; what was tested before decides it."""
+        store, space, seen = Store(self.conf.paths.runs), self.belief.history.space, self._seen()
+        finals = search_results.read_finals(store, self.study.name)
+        drops = decision.drops_on_test(self.belief, finals)
+        decided = decision.decide(self.belief, drops, seen)
+        network, baseline = space.code(decided.network), space.code(space.plan.baseline)
         (member,) = self._members([[*finalists.UNTESTED, *ALONE, f"modifiers.network={network}"]])
-        means = seed_means.on_val(self._seen().history.records)  # some may be from elsewhere
-        baseline = means[self.belief.history.space.code(self.study.plan.baseline)]
-        drop = self.belief.score.drop(means[network].mean, baseline.mean)
-        measured = {"answer": means[network].figure(), "baseline": baseline.figure()}
+        means = seed_means.on_val(seen.history.records)  # some may be from elsewhere
+        drop = self.belief.score.drop(means[network].mean, means[baseline].mean)
+        measured = {"answer": means[network].figure(), "baseline": means[baseline].figure()}
         metrics = {"measured_on": "val", "drop": drop, "measured": measured}
-        tested = self._decided_before().drops
-        decided = replace(decision.decide(self.belief, {}), drops=tested)
-        return self._hand_over(member, metrics, decided, self._seen())
+        study, full = self.study.name, space.baseline.params
+        tested = judging.compared(
+            store, study, finals, baseline=baseline, chosen=network, full=full
+        )
+        elsewhere = (record.study for record in finals if record.study != study)
+        rows = {"results": answer.summary(tested), "finals_study": next(elsewhere, None)}
+        return self._hand_over(member, metrics | rows, decided, seen)
 
     def _family(self, chosen: Architecture, others: Sequence[Contender]) -> list[Contender]:
         """Name the plain sibling of the seed network whose cost is nearest to the answer's.
@@ -357,7 +364,8 @@ class Ending:
         if seen is not self.belief:
             self.tell(seen)
         promise = decided.promise(self.belief, seen).stated(**question)
-        studies = {self.study.name, record.study}  # finalists may have one of their own
+        elsewhere = metrics.get("finals_study") or record.study  # finalists may have their own
+        studies = {self.study.name, elsewhere}
         tested = n_tested(one for study in studies for one in store.records(study))
         metrics = metrics | {"promise": promise, "networks_tested": tested}
         metrics |= decided.fields() | other_networks.full_size(self.belief)

@@ -140,7 +140,7 @@ def _warned(told: Comparison, against: str | None) -> str:
     """Say it in a word beside the name, too."""
     if against is None:
         return ""
-    return ", which lost too much on test" if told.measured_on == "test" else ", not promised"
+    return ", which lost too much on test" if told.is_kept is False else ", not promised"
 
 
 def _shape(record: Record, full: Size | None) -> str:
@@ -219,7 +219,7 @@ def _beside(record: Record, told: Comparison, against: str | None) -> str:
         return ","
     if against is None:
         return ", too,"
-    if told.measured_on == "test":
+    if told.is_kept is False:
         return " by val, as the answer was before its test,"
     return ", which the answer is not sure to be,"
 

@@ -231,7 +231,8 @@ def test_what_commands_before_compared_stays_in_the_table_and_their_arms_stay_ar
     ]
     monkeypatch.setattr(Store, "records", lambda *_: earlier)
     before = ({"role": "uniform width", "network": code(ending, arm)},)
-    told = SimpleNamespace(results=tuple(SimpleNamespace(**row) for row in before))
+    rows = tuple(SimpleNamespace(**row) for row in before)
+    told = SimpleNamespace(results=rows, finals_study=None)
     monkeypatch.setattr(search_results, "read_comparison", lambda *_: told)
     ((_, metrics),) = ending.carry_out()
     assert {row["network"]: row["role"] for row in metrics["results"]} == {
@@ -358,6 +359,31 @@ def test_networks_that_are_known_from_elsewhere_are_compared_without_finalists(
     ((handed, metrics),) = ending.carry_out()
     assert handed == code(ending, chosen) and world.launched == []
     assert metrics["measured_on"] == "val" and metrics["measured"]["baseline"]["seeds"] == 1
+
+
+def test_without_finalists_what_was_tested_before_decides_as_it_does_everywhere(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its study is kept in mind, too: `best/` holds the search's own training, of another one."""
+    world, ending, answers = make(finalists__seeds=0, paths__runs=str(tmp_path))
+    handed: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(Ending, "_hand_over", lambda _, *given: handed.append(given) or [])
+    lost, kept, baseline = *answers[:2], ending.belief.history.space.plan.baseline
+    finals = [
+        world.tell(a, seed=9, test_acc=80.0 - drop, origin=FINALIST, study="on val, too")
+        for a, drop in ((baseline, 0.0), (lost, 9.0), (kept, 1.0))
+    ]
+    monkeypatch.setattr(search_results, "read_finals", lambda *_: [*finals])
+    for chosen, is_kept in ((kept, True), (lost, False)):
+        ending.carry_out()
+        member, metrics, decided, _ = handed.pop()
+        assert (member.key, decided.network) == ((code(ending, chosen), 0), chosen)
+        assert decided.is_kept is is_kept and (decided.verdict is None) is is_kept
+        assert metrics["measured_on"] == "val" and metrics["finals_study"] == "on val, too"
+        roles = {row["network"]: row["role"] for row in metrics["results"]}
+        assert roles[code(ending, chosen)] == "answer"
+        finals.pop()
+    assert world.launched == []
 
 
 @pytest.mark.parametrize("why", ["no retries", "no budget"])

@@ -104,6 +104,9 @@ def test_a_drop_that_is_too_large_and_a_promise_that_is_too_weak_are_said(block:
     assert untested["answer"].endswith(", not promised")
     assert untested["warning"].startswith("no network is promised: this is the likeliest one, 40%")
     assert block(promise=weak)["promise"].endswith("; objective.confidence=0.8 asks for more")
+    before = block(measured_on="val", kept=False, verdict="so it is")  # by a command before
+    assert before["answer"].endswith(", which lost too much on test")
+    assert before["promise"].startswith("broken on test; ")
 
 
 def test_what_became_of_a_promise_is_the_first_thing_said_of_it(block: Block) -> None:

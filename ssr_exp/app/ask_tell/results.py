@@ -182,15 +182,9 @@ def _results(
     asking: Asking, finals: Sequence[Record], baseline: str, code: str
 ) -> list[dict[str, Any]]:
     """Write what finalists gave, as a command does: the baseline's, the answer's, and others'."""
-    store, full = asking.store, asking.search.space.baseline.params
-    named = [answer.Contender(answer.BASELINE, baseline)]
-    named += [answer.finalist(code, 0)] if code != baseline else []
-    rows = [(one, [r for r in finals if r.network == one.network]) for one in named]
-    compared = answer.results(rows, full=full)
-    if not compared:
-        return []
-    earlier = judging.tested_before(store, asking.opened.name, compared, full=full)
-    return answer.summary([*compared, *earlier])
+    store, study, full = asking.store, asking.opened.name, asking.search.space.baseline.params
+    rows = judging.compared(store, study, finals, baseline=baseline, chosen=code, full=full)
+    return answer.summary(rows)
 
 
 def _costs_beside(
