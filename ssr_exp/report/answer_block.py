@@ -104,9 +104,9 @@ def lines(rows: Sequence[tuple[str, str]]) -> list[str]:
 def _rows(
     record: Record, told: Comparison, best: Path | None, *, is_beside: bool
 ) -> Iterator[tuple[str, str]]:
-    alone = ", the baseline: no smaller network is good enough yet" if record.is_whole else ""
     against = told.against(record)
-    yield "answer", f"{record.model} {record.network}{alone}{_warned(told, against)}"
+    said = f", {verdict.baseline_text(against)}" if record.is_whole else _warned(told, against)
+    yield "answer", f"{record.model} {record.network}{said}"
     yield "network", _shape(record, told.full)
     share = f"{record.params / record.baseline_params:.1%}"
     yield "parameters", f"{record.params:,}, {share} of the baseline's {record.baseline_params:,}"

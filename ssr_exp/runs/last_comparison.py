@@ -192,9 +192,7 @@ class Comparison(FileModel):
 
     def against(self, record: Record) -> str | None:
         """Say what speaks against the answer, whose record it is; of an earlier version, too."""
-        if record.is_whole:
-            return None
-        if self.verdict is not None or self.promise is None:
+        if record.is_whole or self.verdict is not None or self.promise is None:
             return self.verdict
         return verdict.text(
             record.scored_by,

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ssr_exp.report import answer_block, page, page_data
+from ssr_exp.runs import verdict
 from ssr_exp.runs.record import Fractions
 from ssr_exp.runs.store import Store
 from tests.report.conftest import FULL, STUDY, Put
@@ -107,6 +108,20 @@ def test_a_drop_that_is_too_large_and_a_promise_that_is_too_weak_are_said(block:
     before = block(measured_on="val", kept=False, verdict="so it is")  # by a command before
     assert before["answer"].endswith(", which lost too much on test")
     assert before["promise"].startswith("broken on test; ")
+
+
+def test_a_baseline_that_breaks_a_cap_is_handed_over_with_a_word(block: Block) -> None:
+    full = {"baseline_params": FULL["params"], "baseline_macs": FULL["macs"]}
+    whole = FULL | full | {"widths": (16, 32, 64)}
+    against = verdict.breaks_caps_text(["params"])
+    assert against.startswith("the baseline does not keep to cap.params, and no network that does")
+    rows = block(whole, measured_on="val", drop=0.0, verdict=against)
+    assert rows["warning"] == against
+    assert rows["answer"].endswith(": no network that keeps to the caps is good enough yet")
+    rows = block(whole, measured_on="val", drop=0.0)
+    assert "warning" not in rows and rows["answer"].endswith(
+        "no smaller network is good enough yet"
+    )
 
 
 def test_what_became_of_a_promise_is_the_first_thing_said_of_it(block: Block) -> None:
