@@ -101,6 +101,7 @@ class Ending:
         store, full = Store(self.conf.paths.runs), self.belief.history.space.baseline.params
         earlier = judging.tested_before(store, self.study.name, results, full=full)
         tested = [*results, *earlier]
+        decided = judging.with_arms(decided, self.belief, tested)
         printing.print_others(tested)
         if tried:
             answer_printing.print_costs_of(results, self.belief.history.space.code(tried[0]))
@@ -173,9 +174,8 @@ class Ending:
 
     def _decided_before(self) -> Decision:
         """Choose by what commands or a loop have tested before."""
-        finals = search_results.read_finals(Store(self.conf.paths.runs), self.study.name)
-        drops = decision.drops_on_test(self.belief, finals)
-        return decision.decide(self.belief, drops, self._seen())
+        store = Store(self.conf.paths.runs)
+        return judging.decide(store, self.study.name, self.belief, self._seen())
 
     def _trained(self, named: Sequence[Contender]) -> dict[Contender, list[Member]]:
         """Train networks with all seeds, as far as that is not done."""
@@ -297,8 +297,7 @@ class Ending:
         """Hand over the search's own training of the answer; what was tested before decides it."""
         store, space, seen = Store(self.conf.paths.runs), self.belief.history.space, self._seen()
         finals = search_results.read_finals(store, self.study.name)
-        drops = decision.drops_on_test(self.belief, finals)
-        decided = decision.decide(self.belief, drops, seen)
+        decided = judging.decide(store, self.study.name, self.belief, seen)
         network, baseline = space.code(decided.network), space.code(space.plan.baseline)
         (member,) = self._members([[*finalists.UNTESTED, *ALONE, f"modifiers.network={network}"]])
         means = seed_means.on_val(seen.history.records)  # some may be from elsewhere

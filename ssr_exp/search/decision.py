@@ -25,7 +25,7 @@ class Decision:
         drop: what it lost on test, in the score's unit; None: it was not tested.
         is_kept: whether that is no more than allowed; None: it was not tested.
         verdict: what speaks against it, in a sentence; None: nothing does.
-        drops: what each of the answers that were tested lost.
+        drops: what each of the answers that were tested lost, and of what was only compared.
     """
 
     network: Architecture

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ssr_exp.app import search_ending
+from ssr_exp.app import judging, search_ending
 from ssr_exp.app.search_ending import Ending
 from ssr_exp.config import Arm, Objective
 from ssr_exp.errors import SsrError
@@ -242,6 +242,33 @@ def test_what_commands_before_compared_stays_in_the_table_and_their_arms_stay_ar
         code(ending, loser): "finalist 2",
     }
     assert "earlier uniform width" in capsys.readouterr().out
+
+
+def test_an_arm_that_lost_too_much_speaks_against_what_lies_within_it_and_decides_nothing(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, ending, answers = make(finalists__arms=[Arm.random])
+    space, handed = ending.belief.history.space, list[decision.Decision]()
+    monkeypatch.setattr(Ending, "_hand_over", lambda *given: handed.append(given[3]) or [])
+    named = answer.contenders(ending.belief, ending.conf, answers[:1])
+    (arm,) = (str(one.network) for one in named if one.role == "random")
+    for drop in (9.0, -1.0):
+        world.drops[arm] = drop
+        world.trained.clear()
+        ending.carry_out()
+        decided = handed.pop()
+        assert decided.network == answers[0]
+        assert decided.drops[space.parse(arm)] == pytest.approx(drop)
+    # Of a command before, as `rounds=0` and `Study.answer` read it.
+    monkeypatch.setattr(Store, "records", lambda *_: [*world.trained.values()])
+    for one, record in world.trained.items():
+        world.trained[one] = record.model_copy(update={"origin": FINALIST})
+    row = SimpleNamespace(role="random", network=arm)
+    told = SimpleNamespace(results=(row,), finals_study=None)
+    monkeypatch.setattr(search_results, "read_comparison", lambda *_: told)
+    decided = judging.decide(Store("runs"), "study", ending.belief, ending.belief)
+    assert (decided.network, decided.is_kept) == (answers[0], True)
+    assert decided.drops[space.parse(arm)] == pytest.approx(-1.0)
 
 
 def test_a_cheaper_network_that_is_promised_since_finalists_scored_is_tested_and_handed_over(

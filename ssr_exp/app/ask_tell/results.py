@@ -119,7 +119,7 @@ def make_answer(asking: Asking) -> Answer:
     baseline = space.code(space.plan.baseline)
     finals = search_results.read_finals(asking.store, asking.opened.name)
     seen = asking.believe() if finals else belief  # theirs on val are trainings, too
-    decided = judging.decide(asking.search, belief, seen)
+    decided = judging.decide(asking.store, asking.opened.name, belief, seen)
     code = space.code(decided.network)
     means = seed_means.on_val(seen.history.records)  # some may be from elsewhere
     test, baseline_test = (
