@@ -198,11 +198,9 @@ def _search(record: Record, told: Comparison, against: str | None) -> Iterator[t
     score = record.scored_by
     if (front := told.front) is not None:
         axes = f"{score.word} and {cost_words.NOUNS.get(front.cost, front.cost)}"
-        yield (
-            "trade-off",
-            f"{front.networks} of {front.trained} networks are on the front of {axes}; the answer "
-            "is the cheapest network that is good enough",
-        )
+        said = f"{front.networks} of {front.trained} networks are on the front of {axes}"
+        enough = "; the answer is the cheapest network that is good enough"
+        yield "trade-off", said if against else f"{said}{enough}"
     if (cheaper := told.cheaper) is not None:
         yield "cheaper", _cheaper(cheaper, score)
     if (untrained := told.untrained) is not None:

@@ -110,6 +110,15 @@ def test_a_drop_that_is_too_large_and_a_promise_that_is_too_weak_are_said(block:
     assert before["promise"].startswith("broken on test; ")
 
 
+def test_an_answer_that_is_not_good_enough_is_not_called_the_cheapest_that_is(block: Block) -> None:
+    front, cheapest = {"networks": 7, "trained": 26}, "is the cheapest network that is good enough"
+    assert block(front=front)["trade-off"].endswith(cheapest)
+    weak = {"promise": PROMISE | {"probability": 0.4}, "measured_on": "val"}
+    for told in ({"drop": 1.5}, weak):
+        said = block(front=front, **told)["trade-off"]
+        assert said == "7 of 26 networks are on the front of accuracy and parameters"
+
+
 def test_a_baseline_that_breaks_a_cap_is_handed_over_with_a_word(block: Block) -> None:
     full = {"baseline_params": FULL["params"], "baseline_macs": FULL["macs"]}
     whole = FULL | full | {"widths": (16, 32, 64)}
