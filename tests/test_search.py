@@ -112,6 +112,8 @@ def test_a_search_trains_its_rounds_hands_over_and_repeats_nothing(
     assert untested.code == 0 and records(tmp_path) == before
     assert "val acc" in block(untested.out)
     assert json.loads((folder / "record.json").read_text())["val_acc"] is not None
+    told = json.loads((folder / "metrics.json").read_text())  # what was tested is still known
+    assert told["networks_tested"] == metrics["networks_tested"] and told["kept"] is not None
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ssr_exp.app.ask_tell.enqueued import Queue
 from ssr_exp.report import search_results
@@ -62,13 +63,55 @@ def tested_before(
     return answer.results(rows, full=full)
 
 
-def decide(search: Search, belief: Belief, seen: Belief) -> Decision:
+def compared(
+    store: Store, study: str, finals: Sequence[Record], *, baseline: str, chosen: str, full: int
+) -> list[Result]:
+    """List what was tested before: the baseline first, then a network that was chosen, and others.
+
+    Args:
+        store: of the records.
+        study: whose answer it is.
+        finals: its finalists; see `search_results.read_finals`.
+        baseline: its code.
+        chosen: the code of the network; it may be the baseline.
+        full: the parameters of the baseline.
+    """
+    named = [Contender(answer.BASELINE, baseline)]
+    named += [answer.finalist(chosen, 0)] if chosen != baseline else []
+    rows = [(one, [r for r in finals if r.network == one.network]) for one in named]
+    if not (tested := answer.results(rows, full=full)):
+        return []
+    return [*tested, *tested_before(store, study, tested, full=full)]
+
+
+def decide(store: Store, study: str, belief: Belief, seen: Belief) -> Decision:
     """Choose the network that a study hands over, by its finalists' records.
 
     Args:
-        search: whose records they are.
+        store: of the records.
+        study: that it is the answer of.
         belief: what is believed without the finalists.
         seen: what is believed by all records.
     """
-    finals = search_results.read_finals(search.book.store, search.evidence.study)
-    return decision.decide(belief, decision.drops_on_test(belief, finals), seen)
+    finals, space = search_results.read_finals(store, study), belief.history.space
+    decided = decision.decide(belief, decision.drops_on_test(belief, finals), seen)
+    codes = {"baseline": space.code(space.plan.baseline), "chosen": space.code(decided.network)}
+    return with_arms(
+        decided, belief, compared(store, study, finals, full=space.baseline.params, **codes)
+    )
+
+
+def with_arms(decided: Decision, belief: Belief, tested: Sequence[Result]) -> Decision:
+    """Let all networks that were tested speak against others, arms among them; they decide nothing.
+
+    `tested` is the baseline first; a seed network of its own says nothing of the others.
+    """
+    if not tested or tested[0].contender.role != answer.BASELINE:
+        return decided
+    baseline, parse = tested[0].score, belief.history.space.parse
+    drops = {
+        parse(one.contender.network): belief.score.drop(one.score, baseline)
+        for one in tested[1:]
+        if one.contender.network is not None
+    }
+    return replace(decided, drops={**drops, **decided.drops})

@@ -69,7 +69,7 @@ class Ending:
         answers = answer.good_enough(self.belief)
         if self.conf.finalists.seeds:
             return self._finalists(answers)
-        return self._as_searched(answers[0])
+        return self._as_searched()
 
     def _finalists(self, answers: Sequence[Architecture]) -> list[Record]:
         smaller = [a for a in answers if a != self.study.plan.baseline]
@@ -97,14 +97,14 @@ class Ending:
             results = self._results(members)
             decided, seen = self._decided(tried, results)
         results = self._chosen_first(results, tried, decided.network)
+        best = self._best(results, tried, decided.network)
         store, full = Store(self.conf.paths.runs), self.belief.history.space.baseline.params
         earlier = judging.tested_before(store, self.study.name, results, full=full)
         tested = [*results, *earlier]
+        decided = judging.with_arms(decided, self.belief, tested)
         printing.print_others(tested)
         if tried:
             answer_printing.print_costs_of(results, self.belief.history.space.code(tried[0]))
-        code = self.belief.history.space.code(decided.network)
-        best = next(r for r in results if r.contender.network == code)
         chosen = self._handed(best)
         drop = self.belief.score.drop(best.score, results[0].score)
         measured = {"answer": best.figure(), "baseline": results[0].figure()}
@@ -174,9 +174,8 @@ class Ending:
 
     def _decided_before(self) -> Decision:
         """Choose by what commands or a loop have tested before."""
-        finals = search_results.read_finals(Store(self.conf.paths.runs), self.study.name)
-        drops = decision.drops_on_test(self.belief, finals)
-        return decision.decide(self.belief, drops, self._seen())
+        store = Store(self.conf.paths.runs)
+        return judging.decide(store, self.study.name, self.belief, self._seen())
 
     def _trained(self, named: Sequence[Contender]) -> dict[Contender, list[Member]]:
         """Train networks with all seeds, as far as that is not done."""
@@ -268,25 +267,50 @@ class Ending:
                     contender.role,
                     "; its mean is of the others" if count else "",
                 )
-        missing = [contender for contender in members if contender not in ended]
-        if {answer.BASELINE, answer.ROLE} & {contender.role for contender in missing}:
-            raise SsrError(
-                "a finalist failed, so there is no answer to hand over: mend the cause that is "
-                "printed above and repeat the command."
-            )
+        if answer.BASELINE not in {contender.role for contender in ended}:
+            raise SsrError(self._without_tests([self.study.plan.baseline]))
 
-    def _as_searched(self, chosen: Architecture) -> list[Record]:
-        """Hand over the search's own training of a network."""
-        network = self.belief.history.space.code(chosen)
+    def _best(
+        self, results: Sequence[Result], tried: Sequence[Architecture], chosen: Architecture
+    ) -> Result:
+        """Return what the network gave that is handed over.
+
+        Raises:
+            SsrError: if it gave nothing, nor did any other answer that was tried.
+        """
+        code = self.belief.history.space.code(chosen)
+        for result in results:
+            if result.contender.network == code:
+                return result
+        raise SsrError(self._without_tests(tried))
+
+    def _without_tests(self, networks: Iterable[Architecture]) -> str:
+        codes = ", ".join(map(self.belief.history.space.code, networks))
+        return (
+            f"all finalists' trainings of {codes} failed or diverged, so there is no answer to "
+            "hand over: mend the cause that is printed above and repeat the command, with "
+            f"finalists.seeds={self.conf.finalists.seeds + 1} or more where trainings diverged: "
+            "those are not repeated."
+        )
+
+    def _as_searched(self) -> list[Record]:
+        """Hand over the search's own training of the answer; what was tested before decides it."""
+        store, space, seen = Store(self.conf.paths.runs), self.belief.history.space, self._seen()
+        finals = search_results.read_finals(store, self.study.name)
+        decided = judging.decide(store, self.study.name, self.belief, seen)
+        network, baseline = space.code(decided.network), space.code(space.plan.baseline)
         (member,) = self._members([[*finalists.UNTESTED, *ALONE, f"modifiers.network={network}"]])
-        means = seed_means.on_val(self._seen().history.records)  # some may be from elsewhere
-        baseline = means[self.belief.history.space.code(self.study.plan.baseline)]
-        drop = self.belief.score.drop(means[network].mean, baseline.mean)
-        measured = {"answer": means[network].figure(), "baseline": baseline.figure()}
+        means = seed_means.on_val(seen.history.records)  # some may be from elsewhere
+        drop = self.belief.score.drop(means[network].mean, means[baseline].mean)
+        measured = {"answer": means[network].figure(), "baseline": means[baseline].figure()}
         metrics = {"measured_on": "val", "drop": drop, "measured": measured}
-        tested = self._decided_before().drops
-        decided = replace(decision.decide(self.belief, {}), drops=tested)
-        return self._hand_over(member, metrics, decided, self._seen())
+        study, full = self.study.name, space.baseline.params
+        tested = judging.compared(
+            store, study, finals, baseline=baseline, chosen=network, full=full
+        )
+        elsewhere = (record.study for record in finals if record.study != study)
+        rows = {"results": answer.summary(tested), "finals_study": next(elsewhere, None)}
+        return self._hand_over(member, metrics | rows, decided, seen)
 
     def _family(self, chosen: Architecture, others: Sequence[Contender]) -> list[Contender]:
         """Name the plain sibling of the seed network whose cost is nearest to the answer's.
@@ -339,7 +363,8 @@ class Ending:
         if seen is not self.belief:
             self.tell(seen)
         promise = decided.promise(self.belief, seen).stated(**question)
-        studies = {self.study.name, record.study}  # finalists may have one of their own
+        elsewhere = metrics.get("finals_study") or record.study  # finalists may have their own
+        studies = {self.study.name, elsewhere}
         tested = n_tested(one for study in studies for one in store.records(study))
         metrics = metrics | {"promise": promise, "networks_tested": tested}
         metrics |= decided.fields() | other_networks.full_size(self.belief)

@@ -147,7 +147,7 @@ class SearchCommand(LaunchingCommand):
         print()
         judged = _judged(search, belief)
         _print_front(belief, search.conf)
-        decided = judging.decide(search, judged, belief)
+        decided = judging.decide(search.book.store, opened.name, judged, belief)
         answer_printing.print_smallest(judged, search.conf, decided, _means(search), seen=belief)
         picks = search.next_batch(belief, search.next_number(), count=search.conf.batch)
         if not picks:
@@ -249,14 +249,15 @@ class SearchCommand(LaunchingCommand):
         Where `best/` does not hold what all trainings name by now, that is printed, and the list is
         empty.
         """
-        record = search.book.store.answer(search.evidence.study)
-        decided = judging.decide(search, belief, seen)
+        store, study = search.book.store, search.evidence.study
+        record = store.answer(study)
+        decided = judging.decide(store, study, belief, seen)
         search.conclude()
         if decided.is_kept is None:
             log.info("your loop trains finalists, by study.finalists(), or a function does: type")
             words = [word for word in self.line.words if not word.startswith("rounds=")]
             print(messages.typed("search", *words, study_names.FUNCTION))
-        told = search_results.read_comparison(search.book.store, search.evidence.study)
+        told = search_results.read_comparison(store, study)
         is_same = record is not None and record.network == search.space.code(decided.network)
         if record is not None and is_same and _answers(told, belief, decided):
             return [record]

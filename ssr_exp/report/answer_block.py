@@ -104,9 +104,9 @@ def lines(rows: Sequence[tuple[str, str]]) -> list[str]:
 def _rows(
     record: Record, told: Comparison, best: Path | None, *, is_beside: bool
 ) -> Iterator[tuple[str, str]]:
-    alone = ", the baseline: no smaller network is good enough yet" if record.is_whole else ""
     against = told.against(record)
-    yield "answer", f"{record.model} {record.network}{alone}{_warned(told, against)}"
+    said = f", {verdict.baseline_text(against)}" if record.is_whole else _warned(told, against)
+    yield "answer", f"{record.model} {record.network}{said}"
     yield "network", _shape(record, told.full)
     share = f"{record.params / record.baseline_params:.1%}"
     yield "parameters", f"{record.params:,}, {share} of the baseline's {record.baseline_params:,}"
@@ -140,7 +140,7 @@ def _warned(told: Comparison, against: str | None) -> str:
     """Say it in a word beside the name, too."""
     if against is None:
         return ""
-    return ", which lost too much on test" if told.measured_on == "test" else ", not promised"
+    return ", which lost too much on test" if told.is_kept is False else ", not promised"
 
 
 def _shape(record: Record, full: Size | None) -> str:
@@ -198,11 +198,9 @@ def _search(record: Record, told: Comparison, against: str | None) -> Iterator[t
     score = record.scored_by
     if (front := told.front) is not None:
         axes = f"{score.word} and {cost_words.NOUNS.get(front.cost, front.cost)}"
-        yield (
-            "trade-off",
-            f"{front.networks} of {front.trained} networks are on the front of {axes}; the answer "
-            "is the cheapest network that is good enough",
-        )
+        said = f"{front.networks} of {front.trained} networks are on the front of {axes}"
+        enough = "; the answer is the cheapest network that is good enough"
+        yield "trade-off", said if against else f"{said}{enough}"
     if (cheaper := told.cheaper) is not None:
         yield "cheaper", _cheaper(cheaper, score)
     if (untrained := told.untrained) is not None:
@@ -219,7 +217,7 @@ def _beside(record: Record, told: Comparison, against: str | None) -> str:
         return ","
     if against is None:
         return ", too,"
-    if told.measured_on == "test":
+    if told.is_kept is False:
         return " by val, as the answer was before its test,"
     return ", which the answer is not sure to be,"
 

@@ -31,10 +31,11 @@ def read_finals(store: Store, study: str) -> list[Record]:
     comparison = read_comparison(store, study)
     rows = () if comparison is None else comparison.results
     arms = {row.network for row in rows if not row.role.startswith(ANSWERS)}
-    studies = dict.fromkeys([study] if best is None else [study, best.study])
+    own = None if best is None else best.study
+    elsewhere = None if comparison is None else comparison.finals_study
     return [
         record
-        for name in studies
+        for name in dict.fromkeys(filter(None, (study, own, elsewhere)))
         for record in store.records(name)
         if record.origin == FINALIST and record.test_score is not None
         if record.network not in arms
@@ -80,10 +81,12 @@ def _is_final(records: Sequence[Record]) -> bool:
 
 def _belongs(store: Store, study: str, first: Record, finals: Sequence[Record]) -> bool:
     """Say whether finalists of another study are what a study's answer was compared with."""
-    best = store.answer(study)
-    if best is None or best.study == finals[0].study:
-        return best is not None
-    comparison = read_comparison(store, study)
+    best, comparison = store.answer(study), read_comparison(store, study)
+    if best is None:
+        return False
+    elsewhere = None if comparison is None else comparison.finals_study
+    if finals[0].study in (best.study, elsewhere):
+        return True
     compared = {(r.model, r.network) for r in comparison.results} if comparison else set()
     is_another = finals[0].model != first.model and finals[0].dataset == first.dataset
     is_alike = is_another and finals[0].epochs == best.epochs  # else another answer's

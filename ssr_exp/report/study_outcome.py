@@ -7,7 +7,7 @@ from typing import Any
 
 from ssr_exp.report import answer_block
 from ssr_exp.report.study_overview import StudySummary
-from ssr_exp.runs import seed_means
+from ssr_exp.runs import seed_means, verdict
 from ssr_exp.runs.last_comparison import Comparison
 from ssr_exp.runs.record import Kind, Record, Status
 from ssr_exp.runs.seed_means import SeedMean
@@ -70,7 +70,7 @@ def _answer(one: StudySummary, record: Record) -> str:
         tested = f"test {record.scored_by.text(record.test_score)} of seed {record.seed}"
     of = f"{share(record)} of parameters"
     if record.is_whole:
-        of = "the baseline: no smaller network is good enough yet"
+        of = verdict.baseline_text(against(one))
     return ", ".join(filter(None, [record.network, of, tested]))
 
 

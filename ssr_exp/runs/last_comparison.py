@@ -150,6 +150,8 @@ class Comparison(FileModel):
         kept: whether the answer lost no more on test than it may; None: it was not tested.
         verdict: what speaks against it.
         networks_tested: how many of the study's were, whatever for; None: of an earlier version.
+        finals_study: that finalists were trained in, where the answer's training is of another one
+            than theirs; None: it is not, or there are none.
     """
 
     measured_on: str = Field(validation_alias=AliasChoices("measured_on", "accuracy"))
@@ -169,6 +171,7 @@ class Comparison(FileModel):
     kept: bool | None = None
     verdict: str | None = None
     networks_tested: int | None = None
+    finals_study: str | None = None
 
     @property
     def pair(self) -> Pair | None:
@@ -189,9 +192,7 @@ class Comparison(FileModel):
 
     def against(self, record: Record) -> str | None:
         """Say what speaks against the answer, whose record it is; of an earlier version, too."""
-        if record.is_whole:
-            return None
-        if self.verdict is not None or self.promise is None:
+        if record.is_whole or self.verdict is not None or self.promise is None:
             return self.verdict
         return verdict.text(
             record.scored_by,

@@ -6,7 +6,7 @@ Commands, pages, exports and `Study.answer` say it in the same words.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ssr_exp import terminal
 from ssr_exp.runs.record import Record
@@ -54,6 +54,21 @@ def text(
             f"more: {NEXT}"
         )
     return None
+
+
+def breaks_caps_text(caps: Sequence[str]) -> str:
+    """Say in a sentence what speaks against a baseline that breaks caps, by their names."""
+    names = " and ".join(f"cap.{name}" for name in caps) + " together" * (len(caps) > 1)
+    return (
+        f"the baseline does not keep to {names}, and no network that does is good enough: train "
+        "more rounds, or longer, or allow a larger cap or objective.max_drop"
+    )
+
+
+def baseline_text(against: str | None) -> str:
+    """Say why the baseline is the answer; what may speak `against` it is that it breaks a cap."""
+    which = "smaller network" if against is None else "network that keeps to the caps"
+    return f"the baseline: no {which} is good enough yet"
 
 
 def drop_text(

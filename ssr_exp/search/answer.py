@@ -156,7 +156,10 @@ def finalist(network: str, rank: int) -> Contender:
 
 
 def _equal(belief: Belief, arm: Arm, answer: Architecture, conf: SearchConfig) -> Architecture:
-    """Find the network of an arm whose cost is nearest to the answer's."""
+    """Find the network of an arm whose cost is nearest to the answer's; of several the largest.
+
+    Widths leave GeMMs as they are, so a narrow network would be compared for nothing.
+    """
     space = belief.history.space
     price = costs.price(conf.objective.cost, belief.history, belief.latencies)
     (target,) = price(cost.encode(space.plan, [answer])).tolist()
@@ -166,7 +169,8 @@ def _equal(belief: Belief, arm: Arm, answer: Architecture, conf: SearchConfig) -
     width = arm is Arm.uniform_width
     options = list(dict.fromkeys(sets.uniform(space.plan, shares, depth=depth, width=width)))
     distance = (price(cost.encode(space.plan, options)) - target).abs()
-    return options[int(distance.argmin())]
+    nearest = torch.nonzero(distance <= distance.min() + RELATIVE).flatten()
+    return options[int(nearest[-1])]
 
 
 def _random(belief: Belief, target: float, answer: Architecture, seed: int) -> Architecture:

@@ -110,10 +110,8 @@ def _trained(
     if network != space.plan.baseline:
         return row
     enough = "accurate enough" if belief.score == ACCURACY else "good enough"
-    row += f", the baseline itself: no smaller one is {enough} yet"
-    if answer.breaks_a_cap(belief, network):
-        row += ", and it does not keep to the caps"
-    return row
+    which = "one that keeps to the caps" if decided.verdict else "smaller one"
+    return f"{row}, the baseline itself: no {which} is {enough} yet"
 
 
 def _promised(belief: Belief, seen: Belief, decided: Decision) -> Iterator[str]:

@@ -54,7 +54,8 @@ class Belief:
         confidence: with which the answer is to keep within the drop.
         drops: how likely networks do.
         outcomes: expected ones of `networks`; of scores where the surrogate predicts a loss.
-        wary: the surrogate that `outcomes` are of: its noise is at least that of the images.
+        wary: a surrogate of scores: its noise is at least that of the images. `outcomes` are of it,
+            but for a loss.
     """
 
     history: History
@@ -168,11 +169,12 @@ class Belief:
         at_baseline = float(outcomes[architectures.index(space.plan.baseline)])
         allowed = max_drop(conf.objective, history.score, value)
         drop, sure = min(allowed, caps.get("drop", allowed)), conf.objective.confidence
-        least = promise.least_noise(history, scale, val)
+        of_scores = promise.scale_of_scores(history, scale)
+        least = promise.least_noise(history, of_scores, val)
         wary = fitted
-        if fitted.noise < least:
-            wary = _fit(history, scale, conf, elsewhere, fit, least)
-        drops = promise.drops(history, scale, wary.noise, conf, drop, val)
+        if of_scores is not scale or fitted.noise < least:
+            wary = _fit(history, of_scores, conf, elsewhere, fit, least)
+        drops = promise.drops(history, of_scores, wary.noise, conf, drop, val)
         expected = promise.expected(history, scale, drops, wary)
         threshold = Threshold.from_baseline(scale, history.score, value, at_baseline, drop=drop)
         threshold = threshold.surer(drops.required(sure, expected), confidence=sure)

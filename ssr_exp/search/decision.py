@@ -25,7 +25,7 @@ class Decision:
         drop: what it lost on test, in the score's unit; None: it was not tested.
         is_kept: whether that is no more than allowed; None: it was not tested.
         verdict: what speaks against it, in a sentence; None: nothing does.
-        drops: what each of the answers that were tested lost.
+        drops: what each of the answers that were tested lost, and of what was only compared.
     """
 
     network: Architecture
@@ -68,8 +68,7 @@ def decide(
             there are no others.
     """
     promised = answer.good_enough(seen or belief)
-    enough, baseline = answer.good_enough(belief), belief.history.space.plan.baseline
-    prices = belief.log_costs
+    enough, prices = answer.good_enough(belief), belief.log_costs
     drops = {a: drop for a, drop in drops.items() if a in prices}  # others were only compared
     tested = [a for a in drops if not answer.breaks_a_cap(belief, a)]
     kept = [a for a in tested if verdict.is_kept(drops[a], belief.drop)]
@@ -85,7 +84,7 @@ def decide(
         network,
         drop,
         None if drop is None else verdict.is_kept(drop, belief.drop),
-        None if network == baseline else _verdict(belief, network, drop),
+        _verdict(belief, network, drop),
         drops,
     )
 
@@ -112,6 +111,10 @@ def drops_on_test(belief: Belief, finals: Iterable[Record]) -> dict[Architecture
 
 
 def _verdict(belief: Belief, network: Architecture, drop: float | None) -> str | None:
+    if network == belief.history.space.plan.baseline:
+        is_over = answer.breaks_a_cap(belief, network)
+        caps = [name for name in belief.caps if name != "drop"]
+        return verdict.breaks_caps_text(caps) if is_over else None
     return verdict.text(
         belief.score,
         drop=0.0 if drop is None else drop,

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ssr_exp.config import CostAxis
 from ssr_exp.rescaling import cost
+from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import FINALIST
 from ssr_exp.search import answer, costs, diagnostics, lattice_sample, refuted
@@ -24,7 +26,7 @@ def predicted(
     """Find the cheapest point of the lattice that is expected to be good enough, trained or not.
 
     What is smaller in all segments than a network that lost too much on test is not expected to
-    lose less, whatever val says of it.
+    lose less, whatever val says of it; and what diverged or failed has no score to be expected.
 
     Args:
         belief: what is believed, by val.
@@ -36,7 +38,7 @@ def predicted(
     candidates, threshold = belief.candidates, belief.state.threshold
     if not belief.predicts_score:
         return None
-    keeps = refuted.keeps(belief, drops or {})
+    keeps = _keeps(belief, drops or {})
     if candidates.sample is not None:
         rng = np.random.default_rng(0)
         candidates = lattice_sample.with_cheapest(candidates, threshold, rng, keeps)
@@ -48,6 +50,19 @@ def predicted(
     number = int(torch.where(enough, candidates.log_cost, math.inf).argmin())
     (architecture,) = candidates.architectures([number])
     return architecture, float(belief.scale.back(candidates.mean[number]))
+
+
+def _keeps(belief: Belief, drops: Mapping[Architecture, float]) -> Callable[[Points], Tensor]:
+    """Return what tells of `m x S` points whether no training and no test speaks against them."""
+    space, is_left = belief.history.space, refuted.keeps(belief, drops)
+    known = cost.encode(space.plan, [*belief.networks, *belief.pending])
+    taken = space.keys(belief.candidates.taken)
+    without_score = taken[~np.isin(taken, space.keys(known))]
+
+    def keeps(points: Points) -> Tensor:
+        return is_left(points) & torch.from_numpy(~np.isin(space.keys(points), without_score))
+
+    return keeps if len(without_score) else is_left
 
 
 def full_size(belief: Belief) -> dict[str, Any]:

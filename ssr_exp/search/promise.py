@@ -171,6 +171,16 @@ def pooled_noise(groups: Iterable[Tensor], guess: float) -> float:
     return math.sqrt((squares + PRIOR * guess**2) / (freedom + PRIOR))
 
 
+def scale_of_scores(history: History, scale: OutcomeScale) -> OutcomeScale:
+    """Return a surrogate's scale; where it predicts a loss, one of scores in place of it.
+
+    A loss says nothing of the noise of a score.
+    """
+    if scale.outcome.key == history.score.key:
+        return scale
+    return OutcomeScale.from_values(history.score, Scale.auto, history.values(history.score))
+
+
 def drops(
     history: History,
     scale: OutcomeScale,
@@ -179,21 +189,19 @@ def drops(
     allowed: float,
     val: ValSet | None,
 ) -> Drops:
-    """Say what is uncertain of a study's drops, `noise` being the surrogate's, on its scale."""
-    values = history.values(history.score)
-    if scale.outcome.key != history.score.key:  # a loss says nothing of the noise of a score
-        scale, noise = OutcomeScale.from_values(history.score, Scale.auto, values), 0.0
-    pooled = pooled_noise(history.repeats(scale.forward(values)), noise)
+    """Say what is uncertain of a study's drops, by a surrogate's `noise` on a scale of scores."""
+    values = scale.forward(history.values(history.score))
+    pooled = pooled_noise(history.repeats(values), noise)
     return Drops(scale, allowed, pooled, max(conf.finalists.seeds, 1), val)
 
 
 def least_noise(history: History, scale: OutcomeScale, val: ValSet | None) -> float:
-    """Return the standard deviation that a training's outcome has at least, on the scale.
+    """Return the standard deviation that a training's score has at least, on its scale.
 
     A surrogate that saw each network once may take luck for what networks differ by; of accuracies
     the images tell better. 0 where nothing is known of their error.
     """
-    if val is None or not val.images or scale.outcome.key != history.score.key:
+    if val is None or not val.images:
         return 0.0
     values = history.values(history.score)
     middle, noise = float(scale.back(scale.forward(values).mean())), val.noise(float(values.mean()))

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from ssr_exp.app import search_ending
+from ssr_exp.app import judging, search_ending
 from ssr_exp.app.search_ending import Ending
 from ssr_exp.config import Arm, Objective
+from ssr_exp.errors import SsrError
 from ssr_exp.report import search_results, trade_offs
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.runs.record import FINALIST, Record
+from ssr_exp.runs.record import FINALIST, Record, Status
 from ssr_exp.runs.store import Store
 from ssr_exp.search import answer, costs, decision, history, retries
 from ssr_exp.search.belief import Belief
@@ -39,6 +40,7 @@ class World:
     launched: list[tuple[str, int]] = field(default_factory=list)
     stop_after: int | None = None
     kept: list[tuple[str, int]] = field(default_factory=list)  # from being removed by others
+    diverging: list[str] = field(default_factory=list)
     display: Any = field(default_factory=SimpleNamespace)
 
     def compose(self, words: Sequence[str]) -> Any:
@@ -67,7 +69,10 @@ class World:
             network, seed = member.key
             test = 80.0 - self.drops.get(network, 0.0) + 0.01 * seed
             architecture = self.belief.history.space.parse(network)
-            self.trained[member.key] = self.tell(architecture, seed=seed, test_acc=test)
+            told: dict[str, object] = {"test_acc": test}
+            if network in self.diverging:
+                told = {"status": Status.diverged, "val_acc": None}
+            self.trained[member.key] = self.tell(architecture, seed=seed, **told)
         return {}
 
 
@@ -165,6 +170,32 @@ def test_the_next_best_is_tested_where_the_answer_loses_too_much(
     assert f"{first_} loses 4.00 points; the next one is trained, {second}" in caplog.text
 
 
+def test_an_answer_whose_finalists_diverged_is_followed_by_the_next_best(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    world, ending, answers = make(finalists__retries=1)
+    first_, second, *_ = surer(ending, answers)
+    world.diverging.append(first_)
+    with caplog.at_level("INFO"):
+        ((chosen, metrics),) = ending.carry_out()
+    assert chosen == second and metrics["drop"] == pytest.approx(0.0)
+    assert [row["role"] for row in metrics["results"]] == ["baseline", "answer"]
+    assert f"{first_} has no score; the next one is trained, {second}" in caplog.text
+
+
+def test_where_no_answer_has_a_test_score_it_is_said_what_gives_one(make: Make) -> None:
+    world, ending, answers = make(finalists__retries=1, finalists__seeds=1)
+    baseline = code(ending, ending.belief.history.space.plan.baseline)
+    world.diverging += (tried := surer(ending, answers)[:2])
+    with pytest.raises(SsrError, match=r"finalists\.seeds=2 or more where") as raised:
+        ending.carry_out()
+    assert f"of {', '.join(tried)} failed or diverged" in str(raised.value)
+    world.trained.clear()
+    world.diverging = [baseline]
+    with pytest.raises(SsrError, match=f"of {baseline} failed or diverged"):
+        ending.carry_out()
+
+
 def test_what_a_command_before_has_tested_counts_and_a_better_answer_is_not_lost(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,7 +231,8 @@ def test_what_commands_before_compared_stays_in_the_table_and_their_arms_stay_ar
     ]
     monkeypatch.setattr(Store, "records", lambda *_: earlier)
     before = ({"role": "uniform width", "network": code(ending, arm)},)
-    told = SimpleNamespace(results=tuple(SimpleNamespace(**row) for row in before))
+    rows = tuple(SimpleNamespace(**row) for row in before)
+    told = SimpleNamespace(results=rows, finals_study=None)
     monkeypatch.setattr(search_results, "read_comparison", lambda *_: told)
     ((_, metrics),) = ending.carry_out()
     assert {row["network"]: row["role"] for row in metrics["results"]} == {
@@ -210,6 +242,33 @@ def test_what_commands_before_compared_stays_in_the_table_and_their_arms_stay_ar
         code(ending, loser): "finalist 2",
     }
     assert "earlier uniform width" in capsys.readouterr().out
+
+
+def test_an_arm_that_lost_too_much_speaks_against_what_lies_within_it_and_decides_nothing(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, ending, answers = make(finalists__arms=[Arm.random])
+    space, handed = ending.belief.history.space, list[decision.Decision]()
+    monkeypatch.setattr(Ending, "_hand_over", lambda *given: handed.append(given[3]) or [])
+    named = answer.contenders(ending.belief, ending.conf, answers[:1])
+    (arm,) = (str(one.network) for one in named if one.role == "random")
+    for drop in (9.0, -1.0):
+        world.drops[arm] = drop
+        world.trained.clear()
+        ending.carry_out()
+        decided = handed.pop()
+        assert decided.network == answers[0]
+        assert decided.drops[space.parse(arm)] == pytest.approx(drop)
+    # Of a command before, as `rounds=0` and `Study.answer` read it.
+    monkeypatch.setattr(Store, "records", lambda *_: [*world.trained.values()])
+    for one, record in world.trained.items():
+        world.trained[one] = record.model_copy(update={"origin": FINALIST})
+    row = SimpleNamespace(role="random", network=arm)
+    told = SimpleNamespace(results=(row,), finals_study=None)
+    monkeypatch.setattr(search_results, "read_comparison", lambda *_: told)
+    decided = judging.decide(Store("runs"), "study", ending.belief, ending.belief)
+    assert (decided.network, decided.is_kept) == (answers[0], True)
+    assert decided.drops[space.parse(arm)] == pytest.approx(-1.0)
 
 
 def test_a_cheaper_network_that_is_promised_since_finalists_scored_is_tested_and_handed_over(
@@ -327,6 +386,31 @@ def test_networks_that_are_known_from_elsewhere_are_compared_without_finalists(
     ((handed, metrics),) = ending.carry_out()
     assert handed == code(ending, chosen) and world.launched == []
     assert metrics["measured_on"] == "val" and metrics["measured"]["baseline"]["seeds"] == 1
+
+
+def test_without_finalists_what_was_tested_before_decides_as_it_does_everywhere(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its study is kept in mind, too: `best/` holds the search's own training, of another one."""
+    world, ending, answers = make(finalists__seeds=0, paths__runs=str(tmp_path))
+    handed: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(Ending, "_hand_over", lambda _, *given: handed.append(given) or [])
+    lost, kept, baseline = *answers[:2], ending.belief.history.space.plan.baseline
+    finals = [
+        world.tell(a, seed=9, test_acc=80.0 - drop, origin=FINALIST, study="on val, too")
+        for a, drop in ((baseline, 0.0), (lost, 9.0), (kept, 1.0))
+    ]
+    monkeypatch.setattr(search_results, "read_finals", lambda *_: [*finals])
+    for chosen, is_kept in ((kept, True), (lost, False)):
+        ending.carry_out()
+        member, metrics, decided, _ = handed.pop()
+        assert (member.key, decided.network) == ((code(ending, chosen), 0), chosen)
+        assert decided.is_kept is is_kept and (decided.verdict is None) is is_kept
+        assert metrics["measured_on"] == "val" and metrics["finals_study"] == "on val, too"
+        roles = {row["network"]: row["role"] for row in metrics["results"]}
+        assert roles[code(ending, chosen)] == "answer"
+        finals.pop()
+    assert world.launched == []
 
 
 @pytest.mark.parametrize("why", ["no retries", "no budget"])

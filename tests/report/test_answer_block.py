@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ssr_exp.report import answer_block, page, page_data
+from ssr_exp.runs import verdict
 from ssr_exp.runs.record import Fractions
 from ssr_exp.runs.store import Store
 from tests.report.conftest import FULL, STUDY, Put
@@ -104,6 +105,32 @@ def test_a_drop_that_is_too_large_and_a_promise_that_is_too_weak_are_said(block:
     assert untested["answer"].endswith(", not promised")
     assert untested["warning"].startswith("no network is promised: this is the likeliest one, 40%")
     assert block(promise=weak)["promise"].endswith("; objective.confidence=0.8 asks for more")
+    before = block(measured_on="val", kept=False, verdict="so it is")  # by a command before
+    assert before["answer"].endswith(", which lost too much on test")
+    assert before["promise"].startswith("broken on test; ")
+
+
+def test_an_answer_that_is_not_good_enough_is_not_called_the_cheapest_that_is(block: Block) -> None:
+    front, cheapest = {"networks": 7, "trained": 26}, "is the cheapest network that is good enough"
+    assert block(front=front)["trade-off"].endswith(cheapest)
+    weak = {"promise": PROMISE | {"probability": 0.4}, "measured_on": "val"}
+    for told in ({"drop": 1.5}, weak):
+        said = block(front=front, **told)["trade-off"]
+        assert said == "7 of 26 networks are on the front of accuracy and parameters"
+
+
+def test_a_baseline_that_breaks_a_cap_is_handed_over_with_a_word(block: Block) -> None:
+    full = {"baseline_params": FULL["params"], "baseline_macs": FULL["macs"]}
+    whole = FULL | full | {"widths": (16, 32, 64)}
+    against = verdict.breaks_caps_text(["params"])
+    assert against.startswith("the baseline does not keep to cap.params, and no network that does")
+    rows = block(whole, measured_on="val", drop=0.0, verdict=against)
+    assert rows["warning"] == against
+    assert rows["answer"].endswith(": no network that keeps to the caps is good enough yet")
+    rows = block(whole, measured_on="val", drop=0.0)
+    assert "warning" not in rows and rows["answer"].endswith(
+        "no smaller network is good enough yet"
+    )
 
 
 def test_what_became_of_a_promise_is_the_first_thing_said_of_it(block: Block) -> None:

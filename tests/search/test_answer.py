@@ -129,6 +129,18 @@ def test_arms_cost_about_as_much_as_the_answer(believed: Belief) -> None:
     assert len({one.network for one in named}) == len(named)
 
 
+def test_an_arm_whose_networks_all_cost_the_same_is_the_largest(believed: Belief) -> None:
+    """It is the baseline here, which is compared with anyway, and no narrow network beside it."""
+    conf, baseline = asked(objective__cost=CostAxis.gemms), believed.history.space.plan.baseline
+    (chosen,) = answer.good_enough(believed)[:1]
+    assert answer._equal(believed, Arm.uniform_width, chosen, conf) == baseline
+    conf.finalists.arms = [Arm.uniform_width]
+    assert [one.role for one in answer.contenders(believed, conf, [chosen])] == [
+        "baseline",
+        "answer",
+    ]
+
+
 def results(tell: Tell, space: Space, first: First) -> list[answer.Result]:
     small_one = min(first, key=lambda a: params(space, a))
     rows: list[tuple[Contender, list[Record]]] = [
@@ -197,7 +209,8 @@ def test_what_is_smallest_is_printed(
     conf = asked(objective__max_drop=0.0, cap__params="4%")
     answer_printing.print_smallest(Belief.from_history(known, conf), conf)
     assert "the baseline itself" in (printed := capsys.readouterr().out)
-    assert "does not keep to the caps" in printed
+    assert "no one that keeps to the caps is accurate enough yet" in " ".join(printed.split())
+    assert "but the baseline does not keep to cap.params, and no" in " ".join(printed.split())
 
 
 def test_an_answer_that_replaces_another_says_which(

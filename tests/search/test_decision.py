@@ -139,9 +139,11 @@ def test_where_no_smaller_network_keeps_the_caps_the_baseline_is_the_answer(
 ) -> None:
     baseline, one = belief.history.space.plan.baseline, smaller(belief)[0]
     within = torch.tensor([keeps and a == baseline for a in belief.networks])
-    capped = replace(belief, state=replace(belief.state, within=within))
-    found = decision.decide(capped, {one: 0.5})
-    assert (found.network, found.drop, found.verdict) == (baseline, None, None)
+    state, caps = replace(belief.state, within=within), {"params": 9.0, "macs": 9.0, "drop": 3.0}
+    found = decision.decide(replace(belief, state=state, caps=caps), {one: 0.5})
+    assert (found.network, found.drop, found.is_kept) == (baseline, None, None)
+    said = None if keeps else verdict.breaks_caps_text(["params", "macs"])
+    assert found.verdict == said
 
 
 def test_what_was_only_compared_is_no_answer(belief: Belief) -> None:

@@ -47,6 +47,24 @@ def test_what_is_smaller_than_a_network_that_lost_too_much_on_test_is_not_expect
     assert other_networks.predicted(belief, {whole: math.inf}) == first  # its trainings failed
 
 
+@pytest.mark.parametrize("limit", [512, 100], ids=["whole", "sampled"])
+def test_what_diverged_or_failed_is_not_expected_to_be_enough(
+    known: History, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    """Nothing is known of it, and the command that trains it would train nothing."""
+    monkeypatch.setattr("ssr_exp.search.space.LIMIT", limit)
+    monkeypatch.setattr("ssr_exp.search.lattice_sample.DRAWN", 40)
+    conf = asked(objective__max_drop=3.0, objective__confidence=0.6)
+    (one, _) = other_networks.predicted(Belief.from_history(known, conf)) or pytest.fail("none")
+    belief = Belief.from_history(known, conf, excluded=[one])
+    (other, _) = other_networks.predicted(belief) or pytest.fail("none")
+    assert other != one
+    told = other_networks.further(belief, known.space.code(known.space.plan.baseline))
+    assert told["untrained"]["network"] == known.space.code(other)
+    running = Belief.from_history(known, conf, excluded=[one], pending=[one])
+    assert (other_networks.predicted(running) or pytest.fail("none"))[0] == one
+
+
 def lies_within(belief: Belief, one: Architecture, other: Architecture) -> bool:
     return all(a <= b for a, b in zip(sizes(belief, one), sizes(belief, other), strict=True))
 

@@ -209,6 +209,22 @@ def test_a_surrogate_of_losses_leaves_the_measured_scores(known: History) -> Non
 
 
 @unfitted
+@pytest.mark.parametrize("val", [None, ValSet({"cat": 200})], ids=["any score", "images"])
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_scores_are_as_uncertain_beside_a_surrogate_of_losses(
+    small: Space, tell: Tell, first: First, val: ValSet | None, seeds: int
+) -> None:
+    """No promise is certain, with repeats or without."""
+    records = [tell(a) for a in first] + [tell(a, seed=1) for a in first[: seeds - 1]]
+    known, by_loss = history.from_records(small, records), Outcome.val_loss
+    confs = asked(), asked(surrogate__outcome=by_loss, surrogate__scale=Scale.auto)
+    score, loss = (Belief.from_history(known, conf, val=val) for conf in confs)
+    assert loss.drops.noise == pytest.approx(score.drops.noise) and loss.drops.noise > 0
+    others = [a for a in loss.networks if a != small.plan.baseline]
+    assert any(0.01 < loss.promises[a].probability < 0.99 for a in others)
+
+
+@unfitted
 @pytest.mark.parametrize("images", [20, 40, 80, 1000])
 def test_the_least_noise_of_few_images_and_a_high_accuracy_is_finite(
     small: Space, tell: Tell, first: First, images: int

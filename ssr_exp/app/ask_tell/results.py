@@ -120,7 +120,7 @@ def make_answer(asking: Asking) -> Answer:
     baseline = space.code(space.plan.baseline)
     finals = search_results.read_finals(asking.store, asking.opened.name)
     seen = asking.believe() if finals else belief  # theirs on val are trainings, too
-    decided = judging.decide(asking.search, belief, seen)
+    decided = judging.decide(asking.store, asking.opened.name, belief, seen)
     code = space.code(decided.network)
     means = seed_means.on_val(seen.history.records)  # some may be from elsewhere
     test, baseline_test = (
@@ -184,15 +184,9 @@ def _results(
     asking: Asking, finals: Sequence[Record], baseline: str, code: str
 ) -> list[dict[str, Any]]:
     """Write what finalists gave, as a command does: the baseline's, the answer's, and others'."""
-    store, full = asking.store, asking.search.space.baseline.params
-    named = [answer.Contender(answer.BASELINE, baseline)]
-    named += [answer.finalist(code, 0)] if code != baseline else []
-    rows = [(one, [r for r in finals if r.network == one.network]) for one in named]
-    compared = answer.results(rows, full=full)
-    if not compared:
-        return []
-    earlier = judging.tested_before(store, asking.opened.name, compared, full=full)
-    return answer.summary([*compared, *earlier])
+    store, study, full = asking.store, asking.opened.name, asking.search.space.baseline.params
+    rows = judging.compared(store, study, finals, baseline=baseline, chosen=code, full=full)
+    return answer.summary(rows)
 
 
 def _learnt(asking: Asking, finals: Sequence[Record]) -> dict[str, Any]:

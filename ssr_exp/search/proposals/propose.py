@@ -91,10 +91,12 @@ def _drawn(
             candidates, pool, state, objective=objective, count=count, seed=seed
         )
     features = belief.history.features([*belief.networks, *belief.pending])
+    # What costs as much as the reference counts for nothing: no rival, as what breaks a cap is.
+    prices = torch.where(state.within, state.log_costs, state.reference[1])
     return candidates, sampling.qlognehvi(
         candidates,
         pool,
-        torch.cat([features, state.log_costs[:, None]], dim=1),
+        torch.cat([features, prices[:, None]], dim=1),
         reference=state.reference,
         count=count,
         samples=conf.acquisition.samples,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +14,7 @@ from ssr_exp.search import history, surrogate
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.history import History
 from ssr_exp.search.promise import WITHIN_80
-from ssr_exp.search.proposals import batch, propose
+from ssr_exp.search.proposals import batch, propose, sampling
 from ssr_exp.search.space import Space
 from tests.search.conftest import First, Tell, asked
 
@@ -134,6 +137,27 @@ def test_what_is_taken_or_beyond_a_cap_is_never_proposed(
     assert not set(codes(again, capped)) & set(free)
     for number in small.numbers(taken):
         assert again.candidates.log_cost[number].exp() <= 0.3 * small.baseline.params * (1 + 1e-9)
+
+
+def test_what_breaks_a_cap_is_no_rival_to_qlognehvi(
+    known: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capped = conf(Acquisition.qlognehvi)
+    capped.cap.params = "30%"
+    belief = Belief.from_history(known, capped)
+    none = replace(belief.state, within=torch.zeros_like(belief.state.within))
+    seen: list[torch.Tensor] = []
+    choose = sampling.qlognehvi
+
+    def watched(*given: Any, **options: Any) -> Any:
+        seen.append(given[2][:, -1] < options["reference"][1])
+        return choose(*given, **options)
+
+    monkeypatch.setattr(sampling, "qlognehvi", watched)
+    assert bool(belief.state.within.any()) and not bool(belief.state.within.all())
+    for state in (belief.state, none):
+        assert codes(replace(belief, state=state), capped)
+        assert seen.pop().tolist() == state.within.tolist()
 
 
 def test_a_batch_of_more_than_is_left_is_what_is_left(known: History, small: Space) -> None:
