@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 from ssr_exp.app.ask_tell.enqueued import Queue
-from ssr_exp.report import search_results
+from ssr_exp.config import ObjectiveConf
+from ssr_exp.report import search_results, trade_offs
 from ssr_exp.runs.record import FINALIST, Record
 from ssr_exp.runs.store import Store
-from ssr_exp.search import answer, decision
+from ssr_exp.search import answer, decision, other_networks
 from ssr_exp.search.answer import Contender, Result
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.decision import Decision
@@ -99,6 +101,30 @@ def decide(store: Store, study: str, belief: Belief, seen: Belief) -> Decision:
     return with_arms(
         decided, belief, compared(store, study, finals, full=space.baseline.params, **codes)
     )
+
+
+def told(
+    decided: Decision, belief: Belief, seen: Belief, objective: ObjectiveConf
+) -> dict[str, Any]:
+    """Say of an answer, as plain data, what `best/metrics.json` has beside its scores.
+
+    Args:
+        decided: the answer.
+        belief: that it was chosen by.
+        seen: what is believed by all records.
+        objective: that was searched for.
+    """
+    code = belief.history.space.code(decided.network)
+    asked = {"allowed": belief.drop, "confidence": belief.confidence}
+    latency = answer.latency(belief, decided.network)
+    return {
+        "promise": decided.promise(belief, seen).stated(**asked),
+        **decided.fields(),
+        **({} if latency is None else {"latency": asdict(latency)}),
+        **other_networks.full_size(belief),
+        **other_networks.further(seen, code, objective.cost, decided.drops),
+        **trade_offs.size(seen.history.records, objective),
+    }
 
 
 def with_arms(decided: Decision, belief: Belief, tested: Sequence[Result]) -> Decision:

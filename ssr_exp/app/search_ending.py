@@ -6,20 +6,20 @@ import functools
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ssr_exp.app import judging
 from ssr_exp.app.sweeping import LaunchingCommand
 from ssr_exp.config import Arm, Init, SearchConfig
 from ssr_exp.errors import SsrError
-from ssr_exp.report import search_results, trade_offs
+from ssr_exp.report import search_results
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import seed_means
 from ssr_exp.runs.record import FINALIST, Record, Status, n_tested
 from ssr_exp.runs.store import BEST_FOLDER, EXPORTS, Store
-from ssr_exp.search import answer, answer_printing, costs, decision, other_networks, printing
+from ssr_exp.search import answer, answer_printing, costs, decision, printing
 from ssr_exp.search.answer import Contender, DeviceLatency, Result
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.decision import Decision
@@ -362,18 +362,13 @@ class Ending:
         question = {"allowed": self.belief.drop, "confidence": self.belief.confidence}
         if seen is not self.belief:
             self.tell(seen)
-        promise = decided.promise(self.belief, seen).stated(**question)
         elsewhere = metrics.get("finals_study") or record.study  # finalists may have their own
         studies = {self.study.name, elsewhere}
         tested = n_tested(one for study in studies for one in store.records(study))
-        metrics = metrics | {"promise": promise, "networks_tested": tested}
-        metrics |= decided.fields() | other_networks.full_size(self.belief)
-        axis = self.conf.objective.cost
-        if latency is not None:
-            metrics = metrics | {"latency": asdict(latency)}
-        metrics |= other_networks.further(seen, record.network, axis, decided.drops)
-        metrics |= trade_offs.size(seen.history.records, self.conf.objective)
+        metrics = metrics | judging.told(decided, self.belief, seen, self.conf.objective)
+        metrics |= {"networks_tested": tested}
         metrics |= {"export": answer_folder.export_words(self.study, conf, to)}
+        axis = self.conf.objective.cost
         exported = to.parent / EXPORTS / to.name
         answer_printing.print_replaced(
             store.read(to), record, **question, axis=axis, exported=exported

@@ -13,15 +13,13 @@ from ssr_exp.app import judging
 from ssr_exp.app.ask_tell.asking import Asking, Request
 from ssr_exp.config import TaskKind
 from ssr_exp.errors import SsrError
-from ssr_exp.report import answer_block, page, search_results, trade_offs
+from ssr_exp.report import answer_block, page, search_results
 from ssr_exp.rescaling.cost import Cost
-from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import pareto, seed_means
 from ssr_exp.runs.last_comparison import Comparison
 from ssr_exp.runs.record import FINALIST, NOT_TOLD, Record, Status, n_tested
 from ssr_exp.runs.store import BEST_FOLDER, EXPORTS, LAST_CHECKPOINT, is_done
-from ssr_exp.search import answer, answer_printing, diagnostics, other_networks
-from ssr_exp.search.belief import Belief
+from ssr_exp.search import answer, answer_printing, diagnostics
 from ssr_exp.search.outcome import EVEN
 from ssr_exp.search.promise import Promise
 from ssr_exp.training import answer_folder, loop_study, run
@@ -131,21 +129,16 @@ def make_answer(asking: Asking) -> Answer:
     if test is not None and baseline_test is not None:
         drop = how.drop(test.mean, baseline_test.mean)
         measured = {"answer": asdict(test), "baseline": asdict(baseline_test)}
-    promise, axis = decided.promise(belief, seen), asking.conf.objective.cost
     best = asking.store.study_folder(asking.opened.name) / BEST_FOLDER
     told = {
         "measured_on": "val" if test is None or baseline_test is None else "test",
         "drop": drop,
         "measured": measured,
-        "promise": promise.stated(allowed=belief.drop, confidence=belief.confidence),
         "networks_tested": n_tested([*records, *finals]),
         "results": _results(asking, finals, baseline, code),
         "export": answer_folder.export_words(asking.opened, asking.conf, best),
-        **decided.fields(),
-        **_costs_beside(asking, seen, decided.network),
+        **judging.told(decided, belief, seen, asking.conf.objective),
         **(_learnt(asking, finals) if test is not None and baseline_test is not None else {}),
-        **other_networks.full_size(belief),
-        **other_networks.further(seen, code, axis, decided.drops),
     }
     folder, handed = _hand_over(asking, code, records, told)
     warnings = (*asking.search.val_warnings.of_belief(seen), *diagnostics.look(seen).warnings)
@@ -170,7 +163,7 @@ def make_answer(asking: Asking) -> Answer:
         test,
         baseline_test,
         folder,
-        promise,
+        decided.promise(belief, seen),
         decided.is_kept,
         decided.verdict,
         handed,
@@ -200,13 +193,6 @@ def _learnt(asking: Asking, finals: Sequence[Record]) -> dict[str, Any]:
         return {}
     images = asking.opened.splits.reading.count("test")
     return {"learnt": "train and val"} | ({"test_images": images} if images else {})
-
-
-def _costs_beside(asking: Asking, belief: Belief, network: Architecture) -> dict[str, Any]:
-    """Say, as plain data, what the answer takes on a device, and how large the trade-off is."""
-    latency = answer.latency(belief, network)
-    beside = {} if latency is None else {"latency": asdict(latency)}
-    return beside | trade_offs.size(belief.history.records, asking.conf.objective)
 
 
 def _cost(asking: Asking, code: str) -> Cost:
