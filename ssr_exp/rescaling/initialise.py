@@ -4,7 +4,8 @@ Modules that can (`reset_parameters`) draw for themselves. Then what the seed's 
 top is repeated: parameters that are constant in the seed (norm gains, zeroed residual gains,
 layer scales) take that constant, and if the seed's convolutions follow one of the common rules,
 with a spread that shrinks with the fan, the rescaled ones are drawn by the same rule for their own
-fans. Rules: He et al. 2015 (https://arxiv.org/abs/1502.01852) and Glorot and Bengio 2010.
+fans; so are weights of products that modules of the user's own hold. Rules: He et al. 2015
+(https://arxiv.org/abs/1502.01852) and Glorot and Bengio 2010.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from torch.nn.utils.parametrize import ParametrizationList
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
+
+from ssr_exp.rescaling.plan import PlannedTensor
 
 SIGMAS = 5  # how far a sample's standard deviation may stray from the rule's
 SMALLEST_SAMPLE = 256  # elements; fewer say too little of a spread
@@ -48,7 +51,14 @@ Cut = Callable[[str, Tensor, torch.Size], Tensor]
 """Cuts a tensor of the seed network, by its name there, to a shape: its kept channels."""
 
 
-def fresh(network: nn.Module, seed: nn.Module, names: Mapping[str, str], *, cut: Cut) -> None:
+def fresh(
+    network: nn.Module,
+    seed: nn.Module,
+    names: Mapping[str, str],
+    *,
+    cut: Cut,
+    leaves: Mapping[str, PlannedTensor],
+) -> None:
     """Draw all that `network` learns anew, in place, from torch's global generator.
 
     What is not learnt (fixed weights, tables) keeps its values; statistics of norms that learn
@@ -59,6 +69,7 @@ def fresh(network: nn.Module, seed: nn.Module, names: Mapping[str, str], *, cut:
         seed: the seed network, with the weights that its constructor drew.
         names: for each parameter of `network` the seed's parameter of the same role.
         cut: takes the kept channels of a tensor of the seed's.
+        leaves: what the plan says of the seed's tensors.
     """
     learnt = {name: p for name, p in network.named_parameters() if p.requires_grad}
     named = [*network.named_parameters(), *network.named_buffers()]
@@ -80,7 +91,7 @@ def fresh(network: nn.Module, seed: nn.Module, names: Mapping[str, str], *, cut:
             if is_patterned(original, by_itself=draws(owners[name])):
                 parameter.copy_(cut(names[name], original, parameter.shape))
             else:
-                _draw(parameter, original, owners[name], rules)
+                _draw(parameter, original, owners[name], rules, leaves[names[name]].out)
         _follow_lengths(network, seed, names)
         for tensor, value in zip(kept, values, strict=True):
             if id(tensor) not in anew or not tensor.isfinite().all():
@@ -99,7 +110,11 @@ def _statistics(network: nn.Module) -> Iterator[Tensor]:
 
 
 def _draw(
-    parameter: Tensor, original: Tensor, owner: nn.Module, rules: Mapping[Any, Rule | None]
+    parameter: Tensor,
+    original: Tensor,
+    owner: nn.Module,
+    rules: Mapping[Any, Rule | None],
+    out: tuple[int, ...] = (),
 ) -> None:
     fitting = (rule for kind, rule in rules.items() if isinstance(owner, kind))
     sample = _Sample(original, owner)
@@ -112,7 +127,8 @@ def _draw(
     elif parameter.ndim >= 2 and isinstance(owner, tuple(rules)) and sample.says_something():
         _draw_by_own_rule(parameter, sample)
     elif parameter.isnan().any():
-        parameter.normal_(float(original.mean()), float(original.std(correction=0)))
+        std = float(original.std(correction=0)) * _growth(parameter, sample, out)
+        parameter.normal_(float(original.mean()), std)
 
 
 def _draw_by_own_rule(parameter: Tensor, sample: _Sample) -> None:
@@ -132,6 +148,22 @@ def _draw_by_own_rule(parameter: Tensor, sample: _Sample) -> None:
         parameter.mul_(sample.std / float(parameter.std()))
     else:
         parameter.normal_(0, sample.std)
+
+
+def _growth(parameter: Tensor, sample: _Sample, out: tuple[int, ...]) -> float:
+    """Say how much wider than the seed's the spread of a weight is, by the rule that that follows.
+
+    Along the dimensions `out` stand the channels that a product puts out; of others, none is known.
+    """
+    weights = sample.weight, parameter
+    before, after = (w.transpose(0, 1) if out == (1,) else w for w in weights)
+    turned = _Sample(before, sample.owner)
+    if not out or not turned.says_something():
+        return 1
+    for rule in (DEFAULT, *RULES):
+        if turned.follows(rule, normal=True) or turned.follows(rule, normal=False):
+            return rule(*_fans(after, sample.owner)) / rule(*_fans(before, sample.owner))
+    return 1
 
 
 def draws(owner: nn.Module) -> bool:
