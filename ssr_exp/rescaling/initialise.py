@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -33,6 +33,7 @@ SHORTEST = 8  # entries that may show a pattern; fewer rise or fall by chance
 SMOOTH = 64  # entries that may show that neighbours are alike
 LONGEST = 4096  # entries that are looked at
 POWER_ITERATIONS = 15  # of spectral norm, as PyTorch's own at its start
+LAYERS = (nn.modules.conv._ConvNd, nn.Linear)  # those that most networks are made of
 
 Rule = Callable[[float, float, int], float]
 """The standard deviation of weights for a fan in, a fan out and a number of groups."""
@@ -44,6 +45,12 @@ RULES: tuple[Rule, ...] = (
     lambda fan_in, fan_out, groups: math.sqrt(2 / (fan_in + fan_out)),
     lambda fan_in, fan_out, groups: math.sqrt(2 * groups / fan_out),  # EfficientNet
 )
+FANS: tuple[Rule, ...] = (
+    lambda fan_in, fan_out, groups: math.sqrt(1 / fan_in),
+    lambda fan_in, fan_out, groups: math.sqrt(1 / fan_out),
+    lambda fan_in, fan_out, groups: math.sqrt(2 / (fan_in + fan_out)),
+)
+"""The same without a gain: that of an activation (leaky ReLU, tanh) may be any number."""
 DEFAULT: Rule = lambda fan_in, fan_out, groups: math.sqrt(1 / (3 * fan_in))  # noqa: E731
 """PyTorch's own, a uniform draw."""
 
@@ -83,15 +90,16 @@ def fresh(
         if draws(module):
             module.reset_parameters()  # type: ignore[operator]
     originals = dict(seed.named_parameters())
-    rules = {kind: _rule(seed, kind) for kind in (nn.modules.conv._ConvNd, nn.Linear)}
-    owners = dict(_owners(network))
+    rules = {kind: _rule(seed, kind) for kind in LAYERS}
+    owners, samples = dict(_owners(network)), _samples(seed, leaves)
     with torch.no_grad():
         for name, parameter in learnt.items():
             original = originals[names[name]].detach()
             if is_patterned(original, by_itself=draws(owners[name])):
                 parameter.copy_(cut(names[name], original, parameter.shape))
             else:
-                _draw(parameter, original, owners[name], rules, leaves[names[name]].out)
+                sample = _Sample(original, owners[name], leaves[names[name]].out)
+                _draw(parameter, sample, rules, samples)
         _follow_lengths(network, seed, names)
         for tensor, value in zip(kept, values, strict=True):
             if id(tensor) not in anew or not tensor.isfinite().all():
@@ -111,27 +119,27 @@ def _statistics(network: nn.Module) -> Iterator[Tensor]:
 
 def _draw(
     parameter: Tensor,
-    original: Tensor,
-    owner: nn.Module,
+    sample: _Sample,
     rules: Mapping[Any, Rule | None],
-    out: tuple[int, ...] = (),
+    samples: Sequence[_Sample],
 ) -> None:
+    original, owner = sample.weight, sample.owner
     fitting = (rule for kind, rule in rules.items() if isinstance(owner, kind))
-    sample = _Sample(original, owner)
     if _is_constant(original):
         parameter.fill_(original.flatten()[0])
     elif parameter.is_complex():
-        _draw(torch.view_as_real(parameter), torch.view_as_real(original), owner, {})
+        parts = _Sample(torch.view_as_real(original), owner)
+        _draw(torch.view_as_real(parameter), parts, {}, ())
     elif parameter.ndim >= 2 and (rule := next(fitting, None)) is not None:
         parameter.normal_(0, rule(*_fans(parameter, owner)))
     elif parameter.ndim >= 2 and isinstance(owner, tuple(rules)) and sample.says_something():
-        _draw_by_own_rule(parameter, sample)
+        _draw_by_own_rule(parameter, sample, samples)
     elif parameter.isnan().any():
-        std = float(original.std(correction=0)) * _growth(parameter, sample, out)
+        std = float(original.std(correction=0)) * _growth(parameter, sample, samples)
         parameter.normal_(float(original.mean()), std)
 
 
-def _draw_by_own_rule(parameter: Tensor, sample: _Sample) -> None:
+def _draw_by_own_rule(parameter: Tensor, sample: _Sample, samples: Sequence[_Sample]) -> None:
     """Draw a layer that has a rule of its own: a last one that starts near zero, for instance."""
     is_drawn = not bool(parameter.isnan().any())
     if is_drawn and sample.follows(DEFAULT, normal=False):
@@ -144,26 +152,40 @@ def _draw_by_own_rule(parameter: Tensor, sample: _Sample) -> None:
         if sample.follows(rule, normal=False):
             parameter.uniform_(-math.sqrt(3) * std, math.sqrt(3) * std)
             return
+    std = sample.std * _growth(parameter, sample, samples)
     if is_drawn and parameter.numel() > 1 and float(parameter.std()) > 0:
-        parameter.mul_(sample.std / float(parameter.std()))
+        parameter.mul_(std / float(parameter.std()))
     else:
-        parameter.normal_(0, sample.std)
+        parameter.normal_(0, std)
 
 
-def _growth(parameter: Tensor, sample: _Sample, out: tuple[int, ...]) -> float:
-    """Say how much wider than the seed's the spread of a weight is, by the rule that that follows.
+def _growth(parameter: Tensor, sample: _Sample, samples: Sequence[_Sample]) -> float:
+    """Say how many times the seed's spread a weight has, by the rule of fans that the seed follows.
 
-    Along the dimensions `out` stand the channels that a product puts out; of others, none is known.
+    Where no rule is known, such as of a small number that was chosen for one layer, it is once.
     """
-    weights = sample.weight, parameter
-    before, after = (w.transpose(0, 1) if out == (1,) else w for w in weights)
-    turned = _Sample(before, sample.owner)
-    if not out or not turned.says_something():
+    if not sample.out or not sample.says_something():
         return 1
     for rule in (DEFAULT, *RULES):
-        if turned.follows(rule, normal=True) or turned.follows(rule, normal=False):
-            return rule(*_fans(after, sample.owner)) / rule(*_fans(before, sample.owner))
-    return 1
+        if sample.follows(rule, normal=True) or sample.follows(rule, normal=False):
+            break
+    else:
+        rule, votes = max(((r, _votes(sample, r, samples)) for r in FANS), key=lambda pair: pair[1])
+        if votes <= 0:
+            return 1
+    return rule(*sample.fans(parameter)) / rule(*sample.fans(sample.weight))
+
+
+def _votes(sample: _Sample, fans: Rule, samples: Sequence[_Sample]) -> int:
+    """Count the weights that have this one's gain and another spread, less those of its spread.
+
+    Those of other kinds of layers say nothing.
+    """
+    gain = sample.std / fans(*sample.fans(sample.weight))
+    rules: tuple[Rule, Rule] = (lambda *sizes: gain * fans(*sizes), lambda *sizes: sample.std)
+    alike = (one for one in samples if one.kind is sample.kind)
+    each = ([one.follows(rule, normal=sample.is_normal) for rule in rules] for one in alike)
+    return sum(by_gain - by_spread for by_gain, by_spread in each)
 
 
 def draws(owner: nn.Module) -> bool:
@@ -274,6 +296,7 @@ class _Sample:
 
     weight: Tensor
     owner: nn.Module
+    out: tuple[int, ...] = ()  # dimensions of channels that a product puts out, if it is known
 
     @cached_property
     def std(self) -> float:
@@ -285,6 +308,10 @@ class _Sample:
         low, high = self.weight.aminmax()
         return max(-float(low), float(high)) > 2 * self.std
 
+    @property
+    def kind(self) -> type[nn.Module]:
+        return next((kind for kind in LAYERS if isinstance(self.owner, kind)), type(self.owner))
+
     def says_something(self) -> bool:
         if self.weight.numel() < SMALLEST_SAMPLE or self.weight.is_meta or self.weight.is_complex():
             return False
@@ -292,9 +319,25 @@ class _Sample:
 
     def follows(self, rule: Rule, *, normal: bool) -> bool:
         """Compare its spread and its shape with a rule's."""
-        expected = rule(*_fans(self.weight, self.owner))
+        expected = rule(*self.fans(self.weight))
         near = abs(self.std / expected - 1) < SIGMAS / math.sqrt(2 * self.weight.numel())
         return near and self.is_normal is normal
+
+    def fans(self, weight: Tensor) -> tuple[float, float, int]:
+        """Count the fans of its weight, at any width; a user's own may be turned."""
+        is_turned = self.out == (1,) and not isinstance(self.owner, nn.modules.conv._ConvNd)
+        return _fans(weight.transpose(0, 1) if is_turned else weight, self.owner)
+
+
+def _samples(seed: nn.Module, leaves: Mapping[str, PlannedTensor]) -> list[_Sample]:
+    """List the weights of products that are large enough to tell a rule."""
+    owners = dict(_owners(seed))
+    return [
+        _Sample(weight.detach(), owners[name], leaves[name].out)
+        for name, weight in seed.named_parameters()
+        if leaves[name].out and weight.numel() >= SMALLEST_SAMPLE and weight.ndim > 1
+        if weight.is_floating_point() and not weight.is_meta
+    ]
 
 
 def _fans(weight: Tensor, owner: nn.Module) -> tuple[float, float, int]:

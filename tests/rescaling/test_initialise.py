@@ -186,6 +186,40 @@ def test_weights_of_ones_own_products_get_values_of_their_new_fans(
             assert abs(weight.std().item() / expected - 1) < 5 / math.sqrt(2 * weight.numel())
 
 
+GAINS: dict[str, Callable[[torch.Tensor], object]] = {
+    "leaky": lambda w: nn.init.kaiming_normal_(w, a=0.5),
+    "tanh": lambda w: nn.init.xavier_uniform_(w, gain=5 / 3),
+    "fan_out": lambda w: nn.init.kaiming_uniform_(w, a=0.5, mode="fan_out"),
+}
+
+
+@pytest.mark.parametrize("layer", [Own, nn.Conv2d])
+@pytest.mark.parametrize("draw", GAINS.values(), ids=list(GAINS))
+def test_any_gain_over_the_fans_is_repeated(
+    layer: type[nn.Module], draw: Callable[[torch.Tensor], object]
+) -> None:
+    torch.manual_seed(0)
+    pairs = [(3, 64), (64, 48), (48, 32), (32, 64)]
+    layers = [Own(*p, draw) if layer is Own else nn.Conv2d(*p, 3, padding=1) for p in pairs]
+    for one in layers:
+        draw(one.weight)
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+    plan = planning.trace(network, (3, 8, 8), kind="channels")
+    made = rescale.build(network, plan, plan.smallest)
+    for one in made[1:4]:
+        expected = torch.empty_like(one.weight)
+        draw(expected)
+        assert 0.85 < one.weight.std() / expected.std() < 1.15
+
+
+def test_a_small_spread_of_one_layer_is_kept() -> None:
+    network = own_layers(Own, SCHEMES["fan_in"][0])
+    nn.init.normal_(network[2].weight, 0, 0.001)
+    plan = planning.trace(network, (3, 8, 8), kind="channels")
+    made = rescale.build(network, plan, plan.smallest)
+    assert 0.0008 < made[2].weight.std() < 0.0012
+
+
 def test_a_spread_that_no_fan_has_made_is_kept() -> None:
     network = own_layers(Own, nn.init.normal_)
     plan = planning.trace(network, (3, 8, 8), kind="channels")
