@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import _WeightNorm
+from torch.nn.utils.parametrizations import _SpectralNorm, _WeightNorm
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
@@ -261,6 +261,14 @@ def _settle(module: nn.Module) -> None:
             for _ in range(POWER_ITERATIONS if isinstance(hook, SpectralNorm) else 1):
                 hook(module, None)
             module.training = mode
+
+
+def renews(module: nn.Module, name: str) -> bool:
+    """Say whether a module's buffer starts anew with its weights: a norm's statistic or vector."""
+    hooks = (h for h in module._forward_pre_hooks.values() if isinstance(h, SpectralNorm))
+    vectors = {f"{hook.name}_{end}" for hook in hooks for end in "uv"}
+    is_statistic = name.startswith("running_") and draws(module)
+    return is_statistic or isinstance(module, _SpectralNorm) or name in vectors
 
 
 def constant_std(seed: nn.Module) -> float | None:

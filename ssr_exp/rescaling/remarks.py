@@ -95,12 +95,13 @@ def _marked(network: nn.Module, plan: Plan) -> Iterator[str]:
     """Name fixed tensors that are cut along a dimension on which they are not the same."""
     small = plan.sizes(plan.smallest)
     for path, module in network.named_modules():
-        if initialise.draws(module):  # such as statistics of a norm
-            continue
-        parameters = module.named_parameters(prefix=path, recurse=False)
-        fixed = [(name, p) for name, p in parameters if not p.requires_grad]
-        for name, tensor in (*module.named_buffers(prefix=path, recurse=False), *fixed):
-            leaf = plan.leaves.get(name)
+        fixed = dict(module.named_buffers(recurse=False))
+        if not initialise.draws(module):  # that a layer's weights do not learn is said already
+            parameters = module.named_parameters(recurse=False)
+            fixed |= {name: p for name, p in parameters if not p.requires_grad}
+        for own_name, tensor in fixed.items():
+            name = f"{path}.{own_name}".lstrip(".")
+            leaf = None if initialise.renews(module, own_name) else plan.leaves.get(name)
             if leaf is None or tensor.is_meta or len(leaf.shape) != tensor.ndim:
                 continue
             sizes = [int(form(small)) for form in leaf.shape]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import planning, rescale
@@ -263,6 +264,33 @@ class Masked(nn.Module):
 def test_a_fixed_tensor_that_is_other_for_each_channel_is_told_of() -> None:
     said = [one for one in planning.trace(Masked(), (3, 8, 8)).remarks if "of a mask" in one]
     assert len(said) == 1 and ": mask: " in said[0]
+
+
+class Causal(nn.Conv2d):
+    """A convolution with a mask of channels, as in PixelCNN."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__(channels, width, 3, padding=1)
+        self.register_buffer(
+            "mask", (torch.arange(width) < width // 2).float()[:, None, None, None]
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.conv2d(x, self.weight * self.mask, self.bias, padding=1)
+
+
+def test_masks_inside_of_layers_are_told_of_and_statistics_are_not() -> None:
+    """A layer draws its weights anew, and its statistics, but no mask."""
+    pruned = nn.Conv2d(64, 64, 3, padding=1)
+    prune.ln_structured(pruned, "weight", 0.5, n=2, dim=0)
+    normed = nn.utils.spectral_norm(nn.Conv2d(64, 64, 3, padding=1))
+    more = nn.utils.parametrizations.spectral_norm(nn.Conv2d(64, 64, 3, padding=1))
+    frozen, norm = nn.Conv2d(64, 64, 1).requires_grad_(False), nn.BatchNorm2d(64)
+    layers = Causal(3, 64), pruned, normed, more, frozen, norm, nn.Conv2d(64, 10, 1)
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    norm(torch.randn(2, 64, 8, 8))
+    (said,) = [one for one in planning.trace(network, (3, 8, 8)).remarks if "of a mask" in one]
+    assert ": 0.mask, 1.weight_mask: " in said
 
 
 class Equalised(nn.Module):
