@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from ssr_exp import terminal
 from ssr_exp.rescaling import initialise
 from ssr_exp.rescaling.plan import Plan
+from ssr_exp.rescaling.tracing.channel_groups import Form
 from ssr_exp.rescaling.tracing.labels import FOLLOWS_INPUT, FOLLOWS_OUTPUT, PAIRS
 from ssr_exp.rescaling.tracing.trace import Trace
 
@@ -75,8 +76,10 @@ def describe(network: nn.Module, traced: Trace, plan: Plan) -> Iterator[str]:
 def _chosen(network: nn.Module, plan: Plan) -> Iterator[tuple[str, str]]:
     """List the integers of modules of the user's own that follow a width and do not say so."""
     says = {*FOLLOWS_INPUT, *FOLLOWS_OUTPUT, *chain.from_iterable(PAIRS)}
-    for path, name in plan.attributes:
+    for (path, name), form in plan.attributes.items():
         module = network.get_submodule(path)
+        if not any(one.parts for one in ((form,) if isinstance(form, Form) else form)):
+            continue  # its channels are fixed
         if name not in says and not type(module).__module__.startswith("torch."):
             yield path, name
 

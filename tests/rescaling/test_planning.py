@@ -293,6 +293,30 @@ def test_masks_inside_of_layers_are_told_of_and_statistics_are_not() -> None:
     assert ": 0.mask, 1.weight_mask: " in said
 
 
+class Involution(nn.Module):
+    """Stores as many groups as it puts out fixed maps, and as many channels as it puts out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.width, self.groups = 32, 4
+        self.inner, self.maps = nn.Conv2d(64, 32, 1), nn.Conv2d(32, 4 * 9, 1)
+        self.unfold = nn.Unfold(3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        y = self.inner(x).view(n, self.width, h, w)
+        kernels = self.maps(y).view(n, self.groups, 9, h, w).unsqueeze(2)
+        patches = self.unfold(x).view(n, self.groups, c // self.groups, 9, h, w)
+        return x + (kernels * patches).sum(3).view(n, c, h, w)
+
+
+def test_a_number_of_fixed_channels_follows_no_width() -> None:
+    layers = nn.Conv2d(3, 64, 3, padding=1), Involution(), nn.AdaptiveAvgPool2d(1)
+    network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64, 10))
+    (said,) = planning.trace(network, (3, 8, 8), kind="channels").remarks
+    assert said == "follow a width, since they equal it: 1.width"
+
+
 class Equalised(nn.Module):
     """A convolution whose weights are scaled by their fan-in, as in ProGAN."""
 
