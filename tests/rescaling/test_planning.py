@@ -317,6 +317,28 @@ def test_a_number_of_fixed_channels_follows_no_width() -> None:
     assert said == "follow a width, since they equal it: 1.width"
 
 
+class Timed(nn.Module):
+    """Appends the time as a channel, as neural ODEs do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(65, 64, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        time = torch.ones_like(x[:, :1]) * 0.5
+        return x + self.inner(torch.cat([time, x], 1)).relu()
+
+
+def test_a_slice_of_which_only_the_shape_is_read_is_no_part_of_the_channels() -> None:
+    layers = nn.Conv2d(3, 64, 3, padding=1), Timed(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    network = nn.Sequential(*layers, nn.Linear(64, 10))
+    plan = planning.trace(network, (3, 8, 8))
+    assert [group.size for group in plan.groups] == [64]
+    built = rescale.build(network, plan, plan.smallest)
+    assert built[1].inner.weight.shape == (8, 9, 3, 3)
+    built(torch.randn(2, 3, 8, 8))
+
+
 class Equalised(nn.Module):
     """A convolution whose weights are scaled by their fan-in, as in ProGAN."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch.utils._pytree import tree_map
 from ssr_exp.rescaling.tracing.labels import (
     FIXED,
     FOLLOWS_OUTPUT,
+    Ledger,
     Vector,
     along,
     apart,
@@ -77,14 +79,20 @@ def _cut(tracer: Tracer, func: Any, args: Any, parts: Sequence[Tensor]) -> None:
     if equal or halved:
         length = lengths[0]
         ledger.split([whole[at : at + length] for at in range(0, size, length)])
+    elif lengths == [1]:  # its code may want a tensor of its shape and no more
+        tracer.when_read(parts[0], partial(_scale_apart, ledger, pieces))
     else:
-        ledger.pieces += pieces
-        ledger.splits += _of_one_length(pieces)
+        _scale_apart(ledger, pieces)
     tracer.need(lengths, pieces)
     for end in {*lengths, *ends, size}:
         tracer.need([end], [whole[:end]])
     for length, piece in zip(lengths, pieces, strict=True):
         tracer.need([length], [piece])
+
+
+def _scale_apart(ledger: Ledger, pieces: Sequence[Vector]) -> None:
+    ledger.pieces += pieces
+    ledger.splits += _of_one_length(pieces)
 
 
 def _of_one_length(pieces: Sequence[Vector]) -> list[list[Vector]]:
