@@ -339,6 +339,40 @@ def test_a_slice_of_which_only_the_shape_is_read_is_no_part_of_the_channels() ->
     built(torch.randn(2, 3, 8, 8))
 
 
+class Streams(nn.Module):
+    """Joins what two layers put out, and reads it in groups, each of them in one stream."""
+
+    def __init__(self, one: int, other: int, groups: int) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(1, one, 3, padding=1)
+        self.other = nn.Conv2d(1, other, 3, padding=1)
+        self.head = nn.Conv2d(one + other, groups, 1, groups=groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        streams = self.one(x[:, :1]).relu(), self.other(x[:, 1:]).relu()
+        return self.head(torch.cat(streams, 1)).mean((2, 3))
+
+
+@pytest.mark.parametrize("sizes", [(32, 32, 2), (32, 32, 4), (16, 48, 4)])
+def test_a_group_of_a_convolution_reads_of_one_stream_at_any_width(
+    sizes: tuple[int, int, int],
+) -> None:
+    network, groups = Streams(*sizes), sizes[2]
+    plan = planning.trace(network, (2, 8, 8), multiple=4, kind="channels")
+    for architecture in probes.arbitrary(plan, 2):
+        built = rescale.build(network, plan, architecture)
+        assert built.one.out_channels * sizes[1] == built.other.out_channels * sizes[0]
+        x = torch.randn(1, 2, 8, 8, requires_grad=True)
+        for n, y in enumerate(built(x)[0]):
+            (gradient,) = torch.autograd.grad(y, x, retain_graph=True)
+            assert not gradient[0, int(n < groups * sizes[0] // sum(sizes[:2]))].any()
+
+
+def test_groups_across_streams_tie_none() -> None:
+    plan = planning.trace(Streams(16, 32, 2), (2, 8, 8), multiple=4, kind="channels")
+    assert len(plan.groups) == 2
+
+
 class Equalised(nn.Module):
     """A convolution whose weights are scaled by their fan-in, as in ProGAN."""
 
