@@ -373,6 +373,24 @@ def test_groups_across_streams_tie_none() -> None:
     assert len(plan.groups) == 2
 
 
+class OwnGroupNorm(nn.Module):
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.view(len(x), self.groups, -1)
+        return ((y - y.mean(-1, keepdim=True)) / y.std(-1, keepdim=True)).view(x.shape)
+
+
+def test_a_group_that_is_merged_with_space_holds_whole_channels() -> None:
+    layers = nn.Conv2d(3, 64, 3, padding=1), OwnGroupNorm(32), nn.Conv2d(64, 10, 1)
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    plan = planning.trace(network, (3, 8, 8), kind="channels")
+    built = rescale.build(network, plan, plan.smallest)
+    assert built[0].out_channels == built[1].groups == 32
+
+
 class Equalised(nn.Module):
     """A convolution whose weights are scaled by their fan-in, as in ProGAN."""
 
