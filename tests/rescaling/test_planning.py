@@ -412,6 +412,26 @@ def test_a_number_that_is_the_root_of_a_width_is_told_of() -> None:
     assert "1.scale" in said and "slope" not in said
 
 
+class Counted(nn.Module):
+    """Divides by numbers that it took of its widths."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(width, channels, 3, 3))
+        self.fan_in, self.maps, self.unread, self.size = channels * 9, width, width, 7
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.conv2d(x, self.weight * (2 / self.fan_in) ** 0.5, padding=1)
+        return x * (x.sum(1, keepdim=True) / self.maps).sigmoid() / self.size
+
+
+def test_an_integer_that_equals_a_width_and_stays_is_told_of() -> None:
+    layers = Counted(3, 64), Counted(64, 64), nn.Conv2d(64, 10, 1)
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    (said,) = [one for one in planning.trace(network, (3, 8, 8)).remarks if "equal a" in one]
+    assert ": 0.maps, 1.fan_in, 1.maps: where one counts" in said
+
+
 class Skipping(nn.Module):
     """Its shortcut runs where widths differ."""
 
