@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import planning, rescale
+from ssr_exp.rescaling import codes, planning, rescale
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.rescaling.resnet import CifarResNet
 from tests.rescaling import probes
@@ -222,6 +222,26 @@ def test_where_nothing_repeats_all_layers_of_one_resolution_are_a_block_that_sta
     assert [segment.blocks for segment in plan.segments] == [(("0", "1"),), (("3",),)]
     built = rescale.build(network, plan, plan.smallest)
     assert [built[i].out_channels for i in (0, 1, 3)] == [4, 4, 4]
+
+
+class LastlyAttends(nn.Module):
+    """Its last layer at this resolution makes one map of fixed size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 32, 3, padding=1), nn.Conv2d(32, 64, 3, padding=1)
+        self.attention, self.head = nn.Conv2d(1, 1, 7, padding=3), nn.Linear(64, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.two(self.one(x).relu()).relu()
+        return self.head((x * self.attention(x.mean(1, keepdim=True)).sigmoid()).mean((2, 3)))
+
+
+def test_a_segment_is_as_wide_as_its_last_layer_that_has_a_width() -> None:
+    plan = planning.trace(LastlyAttends(), (3, 8, 8))
+    assert plan.segments[0].blocks == (("one", "two", "attention"),)
+    assert plan.widths[0].channels.tolist()[-1] == 64
+    assert codes.write(plan, plan.smallest) == "d1_w8"
 
 
 class Touchy(CifarResNet):
