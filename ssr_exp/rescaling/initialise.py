@@ -4,25 +4,28 @@ Modules that can (`reset_parameters`) draw for themselves. Then what the seed's 
 top is repeated: parameters that are constant in the seed (norm gains, zeroed residual gains,
 layer scales) take that constant, and if the seed's convolutions follow one of the common rules,
 with a spread that shrinks with the fan, the rescaled ones are drawn by the same rule for their own
-fans. Rules: He et al. 2015 (https://arxiv.org/abs/1502.01852) and Glorot and Bengio 2010.
+fans; so are weights of products that modules of the user's own hold. Rules: He et al. 2015
+(https://arxiv.org/abs/1502.01852) and Glorot and Bengio 2010.
 """
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import _WeightNorm
+from torch.nn.utils.parametrizations import _SpectralNorm, _WeightNorm
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
+
+from ssr_exp.rescaling.plan import PlannedTensor
 
 SIGMAS = 5  # how far a sample's standard deviation may stray from the rule's
 SMALLEST_SAMPLE = 256  # elements; fewer say too little of a spread
@@ -30,6 +33,7 @@ SHORTEST = 8  # entries that may show a pattern; fewer rise or fall by chance
 SMOOTH = 64  # entries that may show that neighbours are alike
 LONGEST = 4096  # entries that are looked at
 POWER_ITERATIONS = 15  # of spectral norm, as PyTorch's own at its start
+LAYERS = (nn.modules.conv._ConvNd, nn.Linear)  # those that most networks are made of
 
 Rule = Callable[[float, float, int], float]
 """The standard deviation of weights for a fan in, a fan out and a number of groups."""
@@ -41,6 +45,12 @@ RULES: tuple[Rule, ...] = (
     lambda fan_in, fan_out, groups: math.sqrt(2 / (fan_in + fan_out)),
     lambda fan_in, fan_out, groups: math.sqrt(2 * groups / fan_out),  # EfficientNet
 )
+FANS: tuple[Rule, ...] = (
+    lambda fan_in, fan_out, groups: math.sqrt(1 / fan_in),
+    lambda fan_in, fan_out, groups: math.sqrt(1 / fan_out),
+    lambda fan_in, fan_out, groups: math.sqrt(2 / (fan_in + fan_out)),
+)
+"""The same without a gain: that of an activation (leaky ReLU, tanh) may be any number."""
 DEFAULT: Rule = lambda fan_in, fan_out, groups: math.sqrt(1 / (3 * fan_in))  # noqa: E731
 """PyTorch's own, a uniform draw."""
 
@@ -48,7 +58,14 @@ Cut = Callable[[str, Tensor, torch.Size], Tensor]
 """Cuts a tensor of the seed network, by its name there, to a shape: its kept channels."""
 
 
-def fresh(network: nn.Module, seed: nn.Module, names: Mapping[str, str], *, cut: Cut) -> None:
+def fresh(
+    network: nn.Module,
+    seed: nn.Module,
+    names: Mapping[str, str],
+    *,
+    cut: Cut,
+    leaves: Mapping[str, PlannedTensor],
+) -> None:
     """Draw all that `network` learns anew, in place, from torch's global generator.
 
     What is not learnt (fixed weights, tables) keeps its values; statistics of norms that learn
@@ -59,6 +76,7 @@ def fresh(network: nn.Module, seed: nn.Module, names: Mapping[str, str], *, cut:
         seed: the seed network, with the weights that its constructor drew.
         names: for each parameter of `network` the seed's parameter of the same role.
         cut: takes the kept channels of a tensor of the seed's.
+        leaves: what the plan says of the seed's tensors.
     """
     learnt = {name: p for name, p in network.named_parameters() if p.requires_grad}
     named = [*network.named_parameters(), *network.named_buffers()]
@@ -72,15 +90,16 @@ def fresh(network: nn.Module, seed: nn.Module, names: Mapping[str, str], *, cut:
         if draws(module):
             module.reset_parameters()  # type: ignore[operator]
     originals = dict(seed.named_parameters())
-    rules = {kind: _rule(seed, kind) for kind in (nn.modules.conv._ConvNd, nn.Linear)}
-    owners = dict(_owners(network))
+    rules = {kind: _rule(seed, kind) for kind in LAYERS}
+    owners, samples = dict(_owners(network)), _samples(seed, leaves)
     with torch.no_grad():
         for name, parameter in learnt.items():
             original = originals[names[name]].detach()
             if is_patterned(original, by_itself=draws(owners[name])):
                 parameter.copy_(cut(names[name], original, parameter.shape))
             else:
-                _draw(parameter, original, owners[name], rules)
+                sample = _Sample(original, owners[name], leaves[names[name]].out)
+                _draw(parameter, sample, rules, samples)
         _follow_lengths(network, seed, names)
         for tensor, value in zip(kept, values, strict=True):
             if id(tensor) not in anew or not tensor.isfinite().all():
@@ -99,23 +118,28 @@ def _statistics(network: nn.Module) -> Iterator[Tensor]:
 
 
 def _draw(
-    parameter: Tensor, original: Tensor, owner: nn.Module, rules: Mapping[Any, Rule | None]
+    parameter: Tensor,
+    sample: _Sample,
+    rules: Mapping[Any, Rule | None],
+    samples: Sequence[_Sample],
 ) -> None:
+    original, owner = sample.weight, sample.owner
     fitting = (rule for kind, rule in rules.items() if isinstance(owner, kind))
-    sample = _Sample(original, owner)
     if _is_constant(original):
         parameter.fill_(original.flatten()[0])
     elif parameter.is_complex():
-        _draw(torch.view_as_real(parameter), torch.view_as_real(original), owner, {})
+        parts = _Sample(torch.view_as_real(original), owner)
+        _draw(torch.view_as_real(parameter), parts, {}, ())
     elif parameter.ndim >= 2 and (rule := next(fitting, None)) is not None:
         parameter.normal_(0, rule(*_fans(parameter, owner)))
     elif parameter.ndim >= 2 and isinstance(owner, tuple(rules)) and sample.says_something():
-        _draw_by_own_rule(parameter, sample)
+        _draw_by_own_rule(parameter, sample, samples)
     elif parameter.isnan().any():
-        parameter.normal_(float(original.mean()), float(original.std(correction=0)))
+        std = float(original.std(correction=0)) * _growth(parameter, sample, samples)
+        parameter.normal_(float(original.mean()), std)
 
 
-def _draw_by_own_rule(parameter: Tensor, sample: _Sample) -> None:
+def _draw_by_own_rule(parameter: Tensor, sample: _Sample, samples: Sequence[_Sample]) -> None:
     """Draw a layer that has a rule of its own: a last one that starts near zero, for instance."""
     is_drawn = not bool(parameter.isnan().any())
     if is_drawn and sample.follows(DEFAULT, normal=False):
@@ -128,10 +152,40 @@ def _draw_by_own_rule(parameter: Tensor, sample: _Sample) -> None:
         if sample.follows(rule, normal=False):
             parameter.uniform_(-math.sqrt(3) * std, math.sqrt(3) * std)
             return
+    std = sample.std * _growth(parameter, sample, samples)
     if is_drawn and parameter.numel() > 1 and float(parameter.std()) > 0:
-        parameter.mul_(sample.std / float(parameter.std()))
+        parameter.mul_(std / float(parameter.std()))
     else:
-        parameter.normal_(0, sample.std)
+        parameter.normal_(0, std)
+
+
+def _growth(parameter: Tensor, sample: _Sample, samples: Sequence[_Sample]) -> float:
+    """Say how many times the seed's spread a weight has, by the rule of fans that the seed follows.
+
+    Where no rule is known, such as of a small number that was chosen for one layer, it is once.
+    """
+    if not sample.out or not sample.says_something():
+        return 1
+    for rule in (DEFAULT, *RULES):
+        if sample.follows(rule, normal=True) or sample.follows(rule, normal=False):
+            break
+    else:
+        rule, votes = max(((r, _votes(sample, r, samples)) for r in FANS), key=lambda pair: pair[1])
+        if votes <= 0:
+            return 1
+    return rule(*sample.fans(parameter)) / rule(*sample.fans(sample.weight))
+
+
+def _votes(sample: _Sample, fans: Rule, samples: Sequence[_Sample]) -> int:
+    """Count the weights that have this one's gain and another spread, less those of its spread.
+
+    Those of other kinds of layers say nothing.
+    """
+    gain = sample.std / fans(*sample.fans(sample.weight))
+    rules: tuple[Rule, Rule] = (lambda *sizes: gain * fans(*sizes), lambda *sizes: sample.std)
+    alike = (one for one in samples if one.kind is sample.kind)
+    each = ([one.follows(rule, normal=sample.is_normal) for rule in rules] for one in alike)
+    return sum(by_gain - by_spread for by_gain, by_spread in each)
 
 
 def draws(owner: nn.Module) -> bool:
@@ -209,6 +263,14 @@ def _settle(module: nn.Module) -> None:
             module.training = mode
 
 
+def renews(module: nn.Module, name: str) -> bool:
+    """Say whether a module's buffer starts anew with its weights: a norm's statistic or vector."""
+    hooks = (h for h in module._forward_pre_hooks.values() if isinstance(h, SpectralNorm))
+    vectors = {f"{hook.name}_{end}" for hook in hooks for end in "uv"}
+    is_statistic = name.startswith("running_") and draws(module)
+    return is_statistic or isinstance(module, _SpectralNorm) or name in vectors
+
+
 def constant_std(seed: nn.Module) -> float | None:
     """Say the standard deviation that all convolutions have, if they follow no rule of fans."""
     rule = _rule(seed, nn.modules.conv._ConvNd)
@@ -242,6 +304,7 @@ class _Sample:
 
     weight: Tensor
     owner: nn.Module
+    out: tuple[int, ...] = ()  # dimensions of channels that a product puts out, if it is known
 
     @cached_property
     def std(self) -> float:
@@ -253,6 +316,10 @@ class _Sample:
         low, high = self.weight.aminmax()
         return max(-float(low), float(high)) > 2 * self.std
 
+    @property
+    def kind(self) -> type[nn.Module]:
+        return next((kind for kind in LAYERS if isinstance(self.owner, kind)), type(self.owner))
+
     def says_something(self) -> bool:
         if self.weight.numel() < SMALLEST_SAMPLE or self.weight.is_meta or self.weight.is_complex():
             return False
@@ -260,9 +327,25 @@ class _Sample:
 
     def follows(self, rule: Rule, *, normal: bool) -> bool:
         """Compare its spread and its shape with a rule's."""
-        expected = rule(*_fans(self.weight, self.owner))
+        expected = rule(*self.fans(self.weight))
         near = abs(self.std / expected - 1) < SIGMAS / math.sqrt(2 * self.weight.numel())
         return near and self.is_normal is normal
+
+    def fans(self, weight: Tensor) -> tuple[float, float, int]:
+        """Count the fans of its weight, at any width; a user's own may be turned."""
+        is_turned = self.out == (1,) and not isinstance(self.owner, nn.modules.conv._ConvNd)
+        return _fans(weight.transpose(0, 1) if is_turned else weight, self.owner)
+
+
+def _samples(seed: nn.Module, leaves: Mapping[str, PlannedTensor]) -> list[_Sample]:
+    """List the weights of products that are large enough to tell a rule."""
+    owners = dict(_owners(seed))
+    return [
+        _Sample(weight.detach(), owners[name], leaves[name].out)
+        for name, weight in seed.named_parameters()
+        if leaves[name].out and weight.numel() >= SMALLEST_SAMPLE and weight.ndim > 1
+        if weight.is_floating_point() and not weight.is_meta
+    ]
 
 
 def _fans(weight: Tensor, owner: nn.Module) -> tuple[float, float, int]:

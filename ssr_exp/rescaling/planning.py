@@ -230,8 +230,9 @@ def _segments(
     order = [*reversed(calls)]
     segments = []
     for draft in drafts:
-        last = max((path for block in draft.blocks for path in block), key=order.index)
-        channels = _width(calls[last], grouping)
+        ran = sorted((path for block in draft.blocks for path in block), key=order.index)
+        forms = [_width(calls[path], grouping) for path in reversed(ran)]
+        channels = next((form for form in forms if form.parts), forms[0])  # not an attention's map
         is_frozen = draft.name in frozen
         segments.append(Segment(draft.name, draft.blocks, channels, is_frozen, draft.least))
     return tuple(segments)

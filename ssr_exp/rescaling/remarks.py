@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from math import isclose
 
 from torch import Tensor, fx, nn
 
 from ssr_exp import terminal
 from ssr_exp.rescaling import initialise
 from ssr_exp.rescaling.plan import Plan
+from ssr_exp.rescaling.tracing.attributes import NOT_WIDTHS
+from ssr_exp.rescaling.tracing.channel_groups import Form
 from ssr_exp.rescaling.tracing.labels import FOLLOWS_INPUT, FOLLOWS_OUTPUT, PAIRS
 from ssr_exp.rescaling.tracing.trace import Trace
 
@@ -53,6 +56,11 @@ def describe(network: nn.Module, traced: Trace, plan: Plan) -> Iterator[str]:
         )
     if scales := sorted(_made_of_a_width(network, traced, plan)):
         yield f"as large as the root of a width would make it, and kept: {_listed(scales)}"
+    if counts := sorted(_equal_to_a_width(network, traced, plan)):
+        yield (
+            f"equal a width, and stay as they are: {_listed(counts)}: where one counts channels, "
+            "let the forward read it off a tensor's shape"
+        )
     for operation, paths in traced.uncounted.items():
         yield f"not counted in MACs: {operation} in {_listed(sorted(paths))}"
     for path, operation in traced.width_dependent.items():
@@ -75,8 +83,10 @@ def describe(network: nn.Module, traced: Trace, plan: Plan) -> Iterator[str]:
 def _chosen(network: nn.Module, plan: Plan) -> Iterator[tuple[str, str]]:
     """List the integers of modules of the user's own that follow a width and do not say so."""
     says = {*FOLLOWS_INPUT, *FOLLOWS_OUTPUT, *chain.from_iterable(PAIRS)}
-    for path, name in plan.attributes:
+    for (path, name), form in plan.attributes.items():
         module = network.get_submodule(path)
+        if not any(one.parts for one in ((form,) if isinstance(form, Form) else form)):
+            continue  # its channels are fixed
         if name not in says and not type(module).__module__.startswith("torch."):
             yield path, name
 
@@ -95,12 +105,13 @@ def _marked(network: nn.Module, plan: Plan) -> Iterator[str]:
     """Name fixed tensors that are cut along a dimension on which they are not the same."""
     small = plan.sizes(plan.smallest)
     for path, module in network.named_modules():
-        if initialise.draws(module):  # such as statistics of a norm
-            continue
-        parameters = module.named_parameters(prefix=path, recurse=False)
-        fixed = [(name, p) for name, p in parameters if not p.requires_grad]
-        for name, tensor in (*module.named_buffers(prefix=path, recurse=False), *fixed):
-            leaf = plan.leaves.get(name)
+        fixed = dict(module.named_buffers(recurse=False))
+        if not initialise.draws(module):  # that a layer's weights do not learn is said already
+            parameters = module.named_parameters(recurse=False)
+            fixed |= {name: p for name, p in parameters if not p.requires_grad}
+        for own_name, tensor in fixed.items():
+            name = f"{path}.{own_name}".lstrip(".")
+            leaf = None if initialise.renews(module, own_name) else plan.leaves.get(name)
             if leaf is None or tensor.is_meta or len(leaf.shape) != tensor.ndim:
                 continue
             sizes = [int(form(small)) for form in leaf.shape]
@@ -120,12 +131,7 @@ def _made_of_a_width(network: nn.Module, traced: Trace, plan: Plan) -> Iterator[
         for name, leaf in plan.leaves.items()
         if any(int(form(small)) != int(form(full)) for form in leaf.shape)
     ]
-    seen: dict[str, set[int]] = {}
-    for call in traced.calls:
-        ends = (*call.in_labels, *call.out_labels)
-        seen.setdefault(call.path, set()).update(
-            len(labels) for labels in ends if labels is not None
-        )
+    seen = _widths_at(traced)
     for path, module in network.named_modules():
         follows = isinstance(getattr(module, "gain", None), Tensor)  # see `rescale`
         if type(module).__module__.startswith("torch.") or follows:
@@ -139,10 +145,49 @@ def _made_of_a_width(network: nn.Module, traced: Trace, plan: Plan) -> Iterator[
             if not (isinstance(value, float) and value > 0 and SCALES.search(name)):
                 continue
             square = value**2
-            if any(isclose(square * n, k) for n in widths for k in (1, 2)) or (
-                square >= LEAST_ROOT and any(isclose(square, n) for n in widths)
+            if any(math.isclose(square * n, k) for n in widths for k in (1, 2)) or (
+                square >= LEAST_ROOT and any(math.isclose(square, n) for n in widths)
             ):
                 yield f"{path}.{name}".lstrip(".")
+
+
+def _equal_to_a_width(network: nn.Module, traced: Trace, plan: Plan) -> Iterator[str]:
+    """Name integers that a forward of the user's own reads, and that equal a width that changes."""
+    small, full = plan.sizes(plan.smallest), plan.full_sizes
+    changed: dict[str, set[int]] = {}  # of each layer: its widths, and its fan-in
+    kept: dict[str, set[int]] = {}
+    for name, leaf in plan.leaves.items():
+        shape, new = ([int(form(sizes)) for form in leaf.shape] for sizes in (full, small))
+        pairs = [*zip(shape, new, strict=True), (math.prod(shape[1:]), math.prod(new[1:]))]
+        for before, after in pairs:
+            where = kept if before == after else changed
+            where.setdefault(name.rpartition(".")[0], set()).add(before)
+    all_changed = set().union(*changed.values())
+    seen = _widths_at(traced)
+    for path, module in network.named_modules():
+        if type(module).__module__.startswith("torch."):
+            continue
+        code = getattr(inspect.unwrap(type(module).forward), "__code__", None)
+        inside = (path, *(f"{path}.{name}".lstrip(".") for name, _ in module.named_children()))
+        near = (seen.get(path, set()) & all_changed).union(*(changed.get(p, ()) for p in inside))
+        near = near.difference(*(kept.get(p, ()) for p in inside))  # else it may be one of those
+        for name, value in vars(module).items():
+            is_read = code is not None and name in code.co_names and name not in NOT_WIDTHS
+            if not is_read or (path, name) in {*plan.attributes, *traced.left_alone}:
+                continue
+            if isinstance(value, int) and not isinstance(value, bool) and value in near:
+                yield f"{path}.{name}".lstrip(".")
+
+
+def _widths_at(traced: Trace) -> dict[str, set[int]]:
+    """Gather how many channels each module reads and puts out."""
+    seen: dict[str, set[int]] = {}
+    for call in traced.calls:
+        ends = (*call.in_labels, *call.out_labels)
+        seen.setdefault(call.path, set()).update(
+            len(labels) for labels in ends if labels is not None
+        )
+    return seen
 
 
 def _merged(parts: Sequence[tuple[str, int]]) -> str:

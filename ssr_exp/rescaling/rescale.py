@@ -62,7 +62,8 @@ def build(
         check_learnt(network, plan, architecture)
     with only_ssr_errors(f"{type(network).__name__} cannot be rebuilt"):
         rescaled, names = _assembled(network, plan, architecture, device="cpu")
-        initialise.fresh(rescaled, network, names, cut=_cutter(plan, architecture))
+        cut = _cutter(plan, architecture)
+        initialise.fresh(rescaled, network, names, cut=cut, leaves=plan.leaves)
     return rescaled
 
 
@@ -96,7 +97,7 @@ def redraw(
             torch.default_generator.manual_seed(draw_seed + zlib.crc32(old_path.encode()))
             module, prefix = network.get_submodule(path), f"{path}." if path else ""
             own = {n.removeprefix(prefix): o for n, o in seed_names.items() if n.startswith(prefix)}
-            initialise.fresh(module, seed_network, own, cut=cut)
+            initialise.fresh(module, seed_network, own, cut=cut, leaves=plan.leaves)
 
 
 def check_learnt(network: nn.Module, plan: Plan, architecture: Architecture) -> None:

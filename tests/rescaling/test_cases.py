@@ -143,6 +143,14 @@ REFUSED: dict[str, tuple[Make, str]] = {
         lambda: nn.Sequential(cases.conv(3, 8), torch.jit.script(cases.conv(8, 8))),
         "1 is a scripted module",
     ),
+    "compiled": (
+        lambda: torch.compile(cases.Base()),
+        "the network is compiled .* before torch.com",
+    ),
+    "compiled part": (
+        lambda: nn.Sequential(cases.conv(3, 8), torch.compile(cases.conv(8, 8))),
+        "1 is compiled",
+    ),
 }
 REMARKS: dict[str, tuple[Make, str]] = {
     "fixed filter": (cases.FixedFilter, r"not learnt \(requires_grad=False\), and kept: edge"),

@@ -140,6 +140,93 @@ def test_parameters_that_no_module_draws_keep_their_mean_and_spread() -> None:
     assert 0.02 < gains.std() < 0.2
 
 
+class Own(nn.Module):
+    """A product whose weight no layer of PyTorch's holds, nor any of its own draws again."""
+
+    def __init__(self, inp: int, out: int, draw: Callable[[torch.Tensor], object]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out, inp, 3, 3))
+        draw(self.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.conv2d(x, self.weight, padding=1)
+
+
+class Turned(Own):
+    """The same, with what it puts out along the second dimension."""
+
+    def __init__(self, inp: int, out: int, draw: Callable[[torch.Tensor], object]) -> None:
+        nn.Module.__init__(self)
+        self.weight = nn.Parameter(torch.empty(inp, out, 3, 3))
+        draw(self.weight.transpose(0, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.conv_transpose2d(x, self.weight, padding=1)
+
+
+def own_layers(layer: type[Own], draw: Callable[[torch.Tensor], object]) -> nn.Sequential:
+    layers = [layer(3, 64, draw), *(layer(64, 64, draw) for _ in range(3))]
+    return nn.Sequential(*layers, nn.Conv2d(64, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+@pytest.mark.parametrize("layer", [Own, Turned])
+@pytest.mark.parametrize(("draw", "std"), SCHEMES.values(), ids=list(SCHEMES))
+def test_weights_of_ones_own_products_get_values_of_their_new_fans(
+    layer: type[Own], draw: Callable[[torch.Tensor], object], std: Std
+) -> None:
+    torch.manual_seed(0)
+    network = own_layers(layer, draw)
+    plan = planning.trace(network, (3, 8, 8), kind="channels")
+    for architecture in (plan.baseline, plan.smallest):
+        made = rescale.build(network, plan, architecture)
+        for own in made[1:4]:
+            weight = own.weight.transpose(0, 1) if layer is Turned else own.weight
+            kernel = weight[0, 0].numel()
+            expected = std(weight.shape[1] * kernel, weight.shape[0] * kernel)
+            assert abs(weight.std().item() / expected - 1) < 5 / math.sqrt(2 * weight.numel())
+
+
+GAINS: dict[str, Callable[[torch.Tensor], object]] = {
+    "leaky": lambda w: nn.init.kaiming_normal_(w, a=0.5),
+    "tanh": lambda w: nn.init.xavier_uniform_(w, gain=5 / 3),
+    "fan_out": lambda w: nn.init.kaiming_uniform_(w, a=0.5, mode="fan_out"),
+}
+
+
+@pytest.mark.parametrize("layer", [Own, nn.Conv2d])
+@pytest.mark.parametrize("draw", GAINS.values(), ids=list(GAINS))
+def test_any_gain_over_the_fans_is_repeated(
+    layer: type[nn.Module], draw: Callable[[torch.Tensor], object]
+) -> None:
+    torch.manual_seed(0)
+    pairs = [(3, 64), (64, 48), (48, 32), (32, 64)]
+    layers = [Own(*p, draw) if layer is Own else nn.Conv2d(*p, 3, padding=1) for p in pairs]
+    for one in layers:
+        draw(one.weight)
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+    plan = planning.trace(network, (3, 8, 8), kind="channels")
+    made = rescale.build(network, plan, plan.smallest)
+    for one in made[1:4]:
+        expected = torch.empty_like(one.weight)
+        draw(expected)
+        assert 0.85 < one.weight.std() / expected.std() < 1.15
+
+
+def test_a_small_spread_of_one_layer_is_kept() -> None:
+    network = own_layers(Own, SCHEMES["fan_in"][0])
+    nn.init.normal_(network[2].weight, 0, 0.001)
+    plan = planning.trace(network, (3, 8, 8), kind="channels")
+    made = rescale.build(network, plan, plan.smallest)
+    assert 0.0008 < made[2].weight.std() < 0.0012
+
+
+def test_a_spread_that_no_fan_has_made_is_kept() -> None:
+    network = own_layers(Own, nn.init.normal_)
+    plan = planning.trace(network, (3, 8, 8), kind="channels")
+    made = rescale.build(network, plan, plan.smallest)
+    assert all(abs(own.weight.std() - 1) < 0.2 for own in made[1:4])
+
+
 def test_complex_weights_are_drawn_with_their_spread() -> None:
     """Of a network in the frequency domain, as Fourier layers are."""
 

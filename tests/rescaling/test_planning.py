@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import planning, rescale
+from ssr_exp.rescaling import codes, planning, rescale
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.rescaling.resnet import CifarResNet
 from tests.rescaling import probes
@@ -223,6 +224,26 @@ def test_where_nothing_repeats_all_layers_of_one_resolution_are_a_block_that_sta
     assert [built[i].out_channels for i in (0, 1, 3)] == [4, 4, 4]
 
 
+class LastlyAttends(nn.Module):
+    """Its last layer at this resolution makes one map of fixed size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 32, 3, padding=1), nn.Conv2d(32, 64, 3, padding=1)
+        self.attention, self.head = nn.Conv2d(1, 1, 7, padding=3), nn.Linear(64, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.two(self.one(x).relu()).relu()
+        return self.head((x * self.attention(x.mean(1, keepdim=True)).sigmoid()).mean((2, 3)))
+
+
+def test_a_segment_is_as_wide_as_its_last_layer_that_has_a_width() -> None:
+    plan = planning.trace(LastlyAttends(), (3, 8, 8))
+    assert plan.segments[0].blocks == (("one", "two", "attention"),)
+    assert plan.widths[0].channels.tolist()[-1] == 64
+    assert codes.write(plan, plan.smallest) == "d1_w8"
+
+
 class Touchy(CifarResNet):
     def forward(self, x: Tensor) -> Tensor:
         assert not self.training
@@ -265,6 +286,131 @@ def test_a_fixed_tensor_that_is_other_for_each_channel_is_told_of() -> None:
     assert len(said) == 1 and ": mask: " in said[0]
 
 
+class Causal(nn.Conv2d):
+    """A convolution with a mask of channels, as in PixelCNN."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__(channels, width, 3, padding=1)
+        self.register_buffer(
+            "mask", (torch.arange(width) < width // 2).float()[:, None, None, None]
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.conv2d(x, self.weight * self.mask, self.bias, padding=1)
+
+
+def test_masks_inside_of_layers_are_told_of_and_statistics_are_not() -> None:
+    """A layer draws its weights anew, and its statistics, but no mask."""
+    pruned = nn.Conv2d(64, 64, 3, padding=1)
+    prune.ln_structured(pruned, "weight", 0.5, n=2, dim=0)
+    normed = nn.utils.spectral_norm(nn.Conv2d(64, 64, 3, padding=1))
+    more = nn.utils.parametrizations.spectral_norm(nn.Conv2d(64, 64, 3, padding=1))
+    frozen, norm = nn.Conv2d(64, 64, 1).requires_grad_(False), nn.BatchNorm2d(64)
+    layers = Causal(3, 64), pruned, normed, more, frozen, norm, nn.Conv2d(64, 10, 1)
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    norm(torch.randn(2, 64, 8, 8))
+    (said,) = [one for one in planning.trace(network, (3, 8, 8)).remarks if "of a mask" in one]
+    assert ": 0.mask, 1.weight_mask: " in said
+
+
+class Involution(nn.Module):
+    """Stores as many groups as it puts out fixed maps, and as many channels as it puts out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.width, self.groups = 32, 4
+        self.inner, self.maps = nn.Conv2d(64, 32, 1), nn.Conv2d(32, 4 * 9, 1)
+        self.unfold = nn.Unfold(3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        y = self.inner(x).view(n, self.width, h, w)
+        kernels = self.maps(y).view(n, self.groups, 9, h, w).unsqueeze(2)
+        patches = self.unfold(x).view(n, self.groups, c // self.groups, 9, h, w)
+        return x + (kernels * patches).sum(3).view(n, c, h, w)
+
+
+def test_a_number_of_fixed_channels_follows_no_width() -> None:
+    layers = nn.Conv2d(3, 64, 3, padding=1), Involution(), nn.AdaptiveAvgPool2d(1)
+    network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64, 10))
+    (said,) = planning.trace(network, (3, 8, 8), kind="channels").remarks
+    assert said == "follow a width, since they equal it: 1.width"
+
+
+class Timed(nn.Module):
+    """Appends the time as a channel, as neural ODEs do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(65, 64, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        time = torch.ones_like(x[:, :1]) * 0.5
+        return x + self.inner(torch.cat([time, x], 1)).relu()
+
+
+def test_a_slice_of_which_only_the_shape_is_read_is_no_part_of_the_channels() -> None:
+    layers = nn.Conv2d(3, 64, 3, padding=1), Timed(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    network = nn.Sequential(*layers, nn.Linear(64, 10))
+    plan = planning.trace(network, (3, 8, 8))
+    assert [group.size for group in plan.groups] == [64]
+    built = rescale.build(network, plan, plan.smallest)
+    assert built[1].inner.weight.shape == (8, 9, 3, 3)
+    built(torch.randn(2, 3, 8, 8))
+
+
+class Streams(nn.Module):
+    """Joins what two layers put out, and reads it in groups, each of them in one stream."""
+
+    def __init__(self, one: int, other: int, groups: int) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(1, one, 3, padding=1)
+        self.other = nn.Conv2d(1, other, 3, padding=1)
+        self.head = nn.Conv2d(one + other, groups, 1, groups=groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        streams = self.one(x[:, :1]).relu(), self.other(x[:, 1:]).relu()
+        return self.head(torch.cat(streams, 1)).mean((2, 3))
+
+
+@pytest.mark.parametrize("sizes", [(32, 32, 2), (32, 32, 4), (16, 48, 4)])
+def test_a_group_of_a_convolution_reads_of_one_stream_at_any_width(
+    sizes: tuple[int, int, int],
+) -> None:
+    network, groups = Streams(*sizes), sizes[2]
+    plan = planning.trace(network, (2, 8, 8), multiple=4, kind="channels")
+    for architecture in probes.arbitrary(plan, 2):
+        built = rescale.build(network, plan, architecture)
+        assert built.one.out_channels * sizes[1] == built.other.out_channels * sizes[0]
+        x = torch.randn(1, 2, 8, 8, requires_grad=True)
+        for n, y in enumerate(built(x)[0]):
+            (gradient,) = torch.autograd.grad(y, x, retain_graph=True)
+            assert not gradient[0, int(n < groups * sizes[0] // sum(sizes[:2]))].any()
+
+
+def test_groups_across_streams_tie_none() -> None:
+    plan = planning.trace(Streams(16, 32, 2), (2, 8, 8), multiple=4, kind="channels")
+    assert len(plan.groups) == 2
+
+
+class OwnGroupNorm(nn.Module):
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.view(len(x), self.groups, -1)
+        return ((y - y.mean(-1, keepdim=True)) / y.std(-1, keepdim=True)).view(x.shape)
+
+
+def test_a_group_that_is_merged_with_space_holds_whole_channels() -> None:
+    layers = nn.Conv2d(3, 64, 3, padding=1), OwnGroupNorm(32), nn.Conv2d(64, 10, 1)
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    plan = planning.trace(network, (3, 8, 8), kind="channels")
+    built = rescale.build(network, plan, plan.smallest)
+    assert built[0].out_channels == built[1].groups == 32
+
+
 class Equalised(nn.Module):
     """A convolution whose weights are scaled by their fan-in, as in ProGAN."""
 
@@ -284,6 +430,26 @@ def test_a_number_that_is_the_root_of_a_width_is_told_of() -> None:
     network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     (said,) = [one for one in planning.trace(network, (3, 8, 8)).remarks if "root of a" in one]
     assert "1.scale" in said and "slope" not in said
+
+
+class Counted(nn.Module):
+    """Divides by numbers that it took of its widths."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(width, channels, 3, 3))
+        self.fan_in, self.maps, self.unread, self.size = channels * 9, width, width, 7
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.conv2d(x, self.weight * (2 / self.fan_in) ** 0.5, padding=1)
+        return x * (x.sum(1, keepdim=True) / self.maps).sigmoid() / self.size
+
+
+def test_an_integer_that_equals_a_width_and_stays_is_told_of() -> None:
+    layers = Counted(3, 64), Counted(64, 64), nn.Conv2d(64, 10, 1)
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    (said,) = [one for one in planning.trace(network, (3, 8, 8)).remarks if "equal a" in one]
+    assert ": 0.maps, 1.fan_in, 1.maps: where one counts" in said
 
 
 class Skipping(nn.Module):

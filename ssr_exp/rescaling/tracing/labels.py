@@ -69,6 +69,11 @@ class Ledger:
         self.producers.append((path, labels))
         return labels
 
+    def makers(self, labels: Vector) -> set[int]:
+        """Number the producers of labels; those that nobody produces are the last one's before."""
+        firsts = [vector[0] for _, vector in self.producers]
+        return set((np.searchsorted(firsts, labels, side="right") - 1).tolist())
+
     def tie(self, one: Vector, other: Vector, *, reason: str) -> None:
         """Keep two vectors of one size equal, channel by channel; what meets `FIXED` is frozen."""
         free = (one != FIXED) & (other != FIXED)

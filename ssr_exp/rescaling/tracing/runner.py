@@ -101,6 +101,11 @@ def _check_layers(network: nn.Module) -> None:
                 f"{path or 'the network'} is a scripted module (torch.jit), whose layers cannot be "
                 "rebuilt: give the network as it was before torch.jit.script or trace."
             )
+        if "_orig_mod" in module._modules and any(True for _ in module.parameters()):
+            raise SsrError(
+                f"{path or 'the network'} is compiled (torch.compile), and what is compiled cannot "
+                "be traced: give the network as it was before torch.compile."
+            )
 
 
 def _stopped(path: str, signature: Signature, error: Exception) -> SsrError:

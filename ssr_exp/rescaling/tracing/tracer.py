@@ -56,6 +56,7 @@ class Tracer(TorchDispatchMode):
         self._makers: set[str] = set()
         self._stretched: dict[int, Tensor] = {}
         self._slices: dict[int, tuple[Tensor, int, slice | None]] = {}
+        self._unread: dict[int, Callable[[], None]] = {}
         self._known: set[int] = set()
         self._alive: list[Tensor] = []
         self._calls: list[tuple[str, bool, tuple[_Tensors, ...], list[list[Tensor | None]]]] = []
@@ -67,7 +68,11 @@ class Tracer(TorchDispatchMode):
     ) -> Any:
         """Run one operation, then let its rule label what came out."""
         inputs = meta.tensors((args, kwargs))
+        name = func.overloadpacket.__name__
+        reads = not (name.endswith("_like") or name.startswith("new_"))  # else it asks for a shape
         for tensor in inputs:
+            if reads and (note := self._unread.pop(id(tensor), None)) is not None:
+                note()
             if id(tensor) not in self._known:
                 self._meet(tensor)
             if (origin := self._origin.get(id(tensor))) is not None:
@@ -170,6 +175,15 @@ class Tracer(TorchDispatchMode):
     def cut_from(self, part: Tensor) -> tuple[Tensor, int, slice | None] | None:
         """Say of which tensor `part` is a view, along which dimension, and where."""
         return self._slices.get(id(part))
+
+    def when_read(self, x: Tensor, note: Callable[[], None]) -> None:
+        """Note something once an operation reads the elements of `x`, not its shape alone."""
+        self._alive.append(x)
+        self._unread[id(x)] = note
+
+    def is_unread(self, x: Tensor) -> bool:
+        """Say whether `x` waits for `when_read`."""
+        return id(x) in self._unread
 
     def is_sized(self, x: Tensor) -> bool:
         """Say whether `x` was made of integers alone."""

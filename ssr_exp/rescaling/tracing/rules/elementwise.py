@@ -175,6 +175,8 @@ def same(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
 def alike(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """A tensor of the size of another one, or filled anew: it has as many channels."""
     labels = tracer.meeting(args[0])
+    if tracer.is_unread(args[0]):  # one channel of many, whatever their number is
+        labels = fixed_like(args[0])
     for x in tensors(out):
         tracer.label(x, labels.expand(x.shape))
         if labels.shape != x.shape:

@@ -253,9 +253,26 @@ def _product(
         tracer.need([groups], [inp], divisor=len(inp) // groups)
     elif groups > 1:
         ledger.multiples += [(labels, groups), (inp, groups)]
+        if streams := _streams(tracer, inp, groups):
+            ledger.split(streams)
     ends = labels, inp
     tracer.produce(positions, *ends, kernel, groups, narrow, is_transposed=is_transposed)
     return labels
+
+
+def _streams(tracer: Tracer, inp: Vector, groups: int) -> list[Vector]:
+    """Cut joined channels into those that groups read apart, of one length, if they are.
+
+    Where such streams were not equally wide, a group would read of two of them.
+    """
+    parts = np.split(inp, groups)
+    makers = [tracer.ledger.makers(part) for part in parts]
+    starts = [n for n in range(1, groups) if makers[n] != makers[n - 1]]
+    ends = [makers[n] for n in (0, *starts)]
+    if not starts or FIXED in inp or len(set().union(*ends)) < sum(map(len, ends)):
+        return []
+    streams = np.split(inp, [n * len(parts[0]) for n in starts])
+    return streams if len({*map(len, streams)}) == 1 else parts
 
 
 def is_narrow(in_width: int, out_width: int, groups: int) -> bool:

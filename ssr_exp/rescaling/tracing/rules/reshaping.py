@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from torch.utils._pytree import tree_map
 from ssr_exp.rescaling.tracing.labels import (
     FIXED,
     FOLLOWS_OUTPUT,
+    Ledger,
     Vector,
     along,
     apart,
@@ -77,14 +80,20 @@ def _cut(tracer: Tracer, func: Any, args: Any, parts: Sequence[Tensor]) -> None:
     if equal or halved:
         length = lengths[0]
         ledger.split([whole[at : at + length] for at in range(0, size, length)])
+    elif lengths == [1]:  # its code may want a tensor of its shape and no more
+        tracer.when_read(parts[0], partial(_scale_apart, ledger, pieces))
     else:
-        ledger.pieces += pieces
-        ledger.splits += _of_one_length(pieces)
+        _scale_apart(ledger, pieces)
     tracer.need(lengths, pieces)
     for end in {*lengths, *ends, size}:
         tracer.need([end], [whole[:end]])
     for length, piece in zip(lengths, pieces, strict=True):
         tracer.need([length], [piece])
+
+
+def _scale_apart(ledger: Ledger, pieces: Sequence[Vector]) -> None:
+    ledger.pieces += pieces
+    ledger.splits += _of_one_length(pieces)
 
 
 def _of_one_length(pieces: Sequence[Vector]) -> list[list[Vector]]:
@@ -129,7 +138,12 @@ def _fold(tracer: Tracer, x: Tensor, shape: Sequence[int]) -> None:
         before, after = x.shape[:dim].numel(), x.shape[dim + 1 :].numel()
         inner = _between(shape, before, after)
         vector = along(labels, dim)
-        if vector is None or inner is None:
+        if vector is None:
+            continue
+        if inner is None:  # merged with space: as many groups as before, of whole channels
+            n_groups = _first_from(shape, before)
+            if n_groups > 1 and len(vector) % n_groups == 0:
+                tracer.ledger.multiples.append((vector, n_groups))
             continue
         sizes = [size for size in inner if size > 1]
         if len(sizes) > 1:
@@ -137,6 +151,12 @@ def _fold(tracer: Tracer, x: Tensor, shape: Sequence[int]) -> None:
             tracer.need(sizes[:1], [vector[:: len(vector) // sizes[0]]])
         elif len(sizes) == 1:
             tracer.need(sizes, [vector])
+
+
+def _first_from(shape: Sequence[int], before: int) -> int:
+    """Find the dimension of a new shape that begins where an old one began: its size, or 1."""
+    totals = zip(itertools.accumulate(shape, operator.mul, initial=1), shape, strict=False)
+    return next((size for total, size in totals if total == before and size > 1), 1)
 
 
 def _between(shape: Sequence[int], before: int, after: int) -> Sequence[int] | None:
