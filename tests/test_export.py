@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -269,10 +269,12 @@ def test_files_that_were_left_out_as_damaged_are_left_out_of_what_verifies(tmp_p
     splits = in_memory.load(conf, tmp_path / "data")
     kept = {k: v for k, v in asdict(conf).items() if k not in fingerprint.NOT_COMPARED}
     study = {"dataset": kept, "reading": splits.reading.fields()}
-    for asked in ({"dataset": asdict(conf)}, {"dataset": {"root": str(root)}}):
+    own = {"dataset": asdict(replace(conf, stream=False))}  # of the machine that trained
+    for asked in (own, {"dataset": {"root": str(root)}}):
         chosen: Any = SimpleNamespace(study=study, asked=asked)
         again = verification_inputs.dataset_of(config.ExportConfig(), chosen)
         assert in_memory.load(again, tmp_path / "data").fingerprint == splits.fingerprint
+        assert again.stream == "auto"
     chosen = SimpleNamespace(study={"dataset": kept, "reading": 3}, asked={})
     assert verification_inputs.dataset_of(config.ExportConfig(), chosen).skip_corrupt == 0
 

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
 from ssr_exp.app.ask_tell.enqueued import Queue
 from ssr_exp.config import ObjectiveConf
+from ssr_exp.errors import SsrError
 from ssr_exp.report import search_results, trade_offs
+from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import FINALIST, Record
 from ssr_exp.runs.store import Store
 from ssr_exp.search import answer, decision, other_networks
-from ssr_exp.search.answer import Contender, Result
+from ssr_exp.search.answer import Contender, DeviceLatency, Result
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.decision import Decision
 from ssr_exp.search.loop import Search
@@ -103,8 +106,13 @@ def decide(store: Store, study: str, belief: Belief, seen: Belief) -> Decision:
     )
 
 
-def told(
-    decided: Decision, belief: Belief, seen: Belief, objective: ObjectiveConf
+def told_fields(
+    decided: Decision,
+    belief: Belief,
+    seen: Belief,
+    objective: ObjectiveConf,
+    *,
+    latency: DeviceLatency | None,
 ) -> dict[str, Any]:
     """Say of an answer, as plain data, what `best/metrics.json` has beside its scores.
 
@@ -113,10 +121,10 @@ def told(
         belief: that it was chosen by.
         seen: what is believed by all records.
         objective: that was searched for.
+        latency: of the answer, where it matters.
     """
     code = belief.history.space.code(decided.network)
     asked = {"allowed": belief.drop, "confidence": belief.confidence}
-    latency = answer.latency(belief, decided.network)
     return {
         "promise": decided.promise(belief, seen).stated(**asked),
         **decided.fields(),
@@ -134,10 +142,10 @@ def with_arms(decided: Decision, belief: Belief, tested: Sequence[Result]) -> De
     """
     if not tested or tested[0].contender.role != answer.BASELINE:
         return decided
-    baseline, parse = tested[0].score, belief.history.space.parse
-    drops = {
-        parse(one.contender.network): belief.score.drop(one.score, baseline)
-        for one in tested[1:]
-        if one.contender.network is not None
-    }
-    return replace(decided, drops={**drops, **decided.drops})
+    drops = dict[Architecture, float]()
+    for one in tested[1:]:
+        with suppress(SsrError):  # what a search with other frozen segments tested is none of it
+            if (code := one.contender.network) is not None:
+                network = belief.history.space.parse(code)
+                drops[network] = belief.score.drop(one.score, tested[0].score)
+    return replace(decided, drops=drops | {**decided.drops})

@@ -365,7 +365,9 @@ class Ending:
         elsewhere = metrics.get("finals_study") or record.study  # finalists may have their own
         studies = {self.study.name, elsewhere}
         tested = n_tested(one for study in studies for one in store.records(study))
-        metrics = metrics | judging.told(decided, self.belief, seen, self.conf.objective)
+        metrics = metrics | judging.told_fields(
+            decided, self.belief, seen, self.conf.objective, latency=latency
+        )
         metrics |= {"networks_tested": tested}
         metrics |= {"export": answer_folder.export_words(self.study, conf, to)}
         axis = self.conf.objective.cost

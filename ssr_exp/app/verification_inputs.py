@@ -36,7 +36,6 @@ from ssr_exp.training.own_validation import OwnValidation
 
 log = logging.getLogger(__name__)
 
-READ_SO = ("stream", "memory", "skip_corrupt")  # how images are read, whatever they are
 COMPARED = 32  # inputs of validation, where none are to calibrate int8
 
 Read = TypeVar("Read")
@@ -59,7 +58,7 @@ def find(conf: ExportConfig, chosen: Selection) -> tuple[list[Part], Preprocessi
         return [DrawnSamples(FlatNetwork(chosen.network, signature))], None
     task, asked = task_of(chosen), dataset_of(conf, chosen)
     if asked.target is not None or task.name is TaskKind.module:
-        return own(conf, chosen, task, asked), None
+        return own_inputs(conf, chosen, task, asked), None
     return _images(chosen, task, asked, Path(conf.paths.data))
 
 
@@ -101,7 +100,9 @@ def _images(
     return parts, replace(splits.preprocessing, mean=about.mean, std=about.std)
 
 
-def own(conf: ExportConfig, chosen: Selection, task: TaskConf, asked: DatasetConf) -> list[Part]:
+def own_inputs(
+    conf: ExportConfig, chosen: Selection, task: TaskConf, asked: DatasetConf
+) -> list[Part]:
     """Take inputs of val, and the score, from modules of the user's own.
 
     Raises:
@@ -247,8 +248,7 @@ def dataset_of(conf: ExportConfig, chosen: Selection) -> DatasetConf:
     before = chosen.asked.get("dataset", {})
     before = before if isinstance(before, dict) else {}
     # No field of a study, as their digest tells images apart; `best/` has no configuration.
-    theirs = {"skip_corrupt": _damaged(chosen.study)} | theirs
-    theirs |= {key: before[key] for key in READ_SO if key in before}
+    theirs |= {"skip_corrupt": before.get("skip_corrupt", _damaged(chosen.study))}
     theirs = {key: value for key, value in theirs.items() if key in known}
     asked = _validated(DatasetConf, theirs, "dataset")
     asked.root, asked.file = (getattr(conf, key) or before.get(key) for key in ("root", "file"))

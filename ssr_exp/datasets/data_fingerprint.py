@@ -35,7 +35,7 @@ class Content(NamedTuple):
     before: str = ""
 
 
-def of(conf: DatasetConf) -> Content:
+def fingerprint(conf: DatasetConf) -> Content:
     """Fingerprint what a DataModule serves; see `content`.
 
     Raises:

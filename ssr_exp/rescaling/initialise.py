@@ -350,7 +350,7 @@ def _samples(seed: nn.Module, leaves: Mapping[str, PlannedTensor]) -> list[_Samp
 
 def _fans(weight: Tensor, owner: nn.Module) -> tuple[float, float, int]:
     kernel = weight[0, 0].numel() if weight.ndim > 2 else 1
-    groups = getattr(owner, "groups", 1)
+    groups = owner.groups if isinstance(owner, nn.modules.conv._ConvNd) else 1
     return weight.shape[1] * kernel, weight.shape[0] * kernel, groups
 
 

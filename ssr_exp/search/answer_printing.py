@@ -10,7 +10,6 @@ from ssr_exp.config import CostAxis, SearchConfig
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import cost_words, verdict
 from ssr_exp.runs.record import Record
-from ssr_exp.runs.score import ACCURACY
 from ssr_exp.runs.seed_means import SeedMean
 from ssr_exp.search import answer, decision, diagnostics, other_networks
 from ssr_exp.search.answer import BASELINE, FINALIST, ROLE, Result
@@ -109,9 +108,7 @@ def _trained(
     row = f"  trained    {_sized(belief, network, value, axis)}"
     if network != space.plan.baseline:
         return row
-    enough = "accurate enough" if belief.score == ACCURACY else "good enough"
-    which = "one that keeps to the caps" if decided.verdict else "smaller one"
-    return f"{row}, the baseline itself: no {which} is {enough} yet"
+    return f"{row}, {verdict.baseline_text(decided.verdict)}"
 
 
 def _promised(belief: Belief, seen: Belief, decided: Decision) -> Iterator[str]:

@@ -56,6 +56,7 @@ class Belief:
         outcomes: expected ones of `networks`; of scores where the surrogate predicts a loss.
         wary: a surrogate of scores: its noise is at least that of the images. `outcomes` are of it,
             but for a loss.
+        unmeasured: networks whose trainings diverged or failed.
     """
 
     history: History
@@ -72,6 +73,7 @@ class Belief:
     drops: Drops
     outcomes: Outcomes
     wary: Surrogate
+    unmeasured: tuple[Architecture, ...] = ()
 
     @property
     def networks(self) -> tuple[Architecture, ...]:
@@ -130,6 +132,7 @@ class Belief:
         conf: SearchConfig,
         *,
         excluded: Iterable[Architecture] = (),
+        unmeasured: Iterable[Architecture] = (),
         pending: Iterable[Architecture] = (),
         elsewhere: History | None = None,
         latencies: Latencies | None = None,
@@ -142,6 +145,7 @@ class Belief:
             history: of the study, the baseline among it.
             conf: the search.
             excluded: networks that are not to be proposed, and of which nothing is known.
+            unmeasured: networks whose trainings gave no score; `excluded` may name more.
             pending: networks that are being trained; they are believed to come out as predicted.
             elsewhere: records of other epochs, where the surrogate learns from them.
             latencies: of a device, where latency is traded or capped; None: those of the records.
@@ -188,7 +192,8 @@ class Belief:
             threshold.untrained,
             fitted.noise,
         )
-        rest = (threshold, drop, caps, latencies, sure, drops, expected, wary)
+        lost = tuple(a for a in dict.fromkeys(unmeasured) if a not in architectures)
+        rest = (threshold, drop, caps, latencies, sure, drops, expected, wary, lost)
         return cls(history, scale, fitted, candidates, waiting, state, *rest)
 
 

@@ -127,5 +127,12 @@ def unusable(records: Iterable[Record]) -> set[str]:
     return {r.network for r in records if r.status is Status.diverged} - finished
 
 
+def unmeasured(records: Iterable[Record]) -> set[str]:
+    """Name the networks whose trainings diverged or failed, and none finished."""
+    records = list(records)
+    finished = {r.network for r in records if r.status is Status.finished}
+    return {r.network for r in records} - finished
+
+
 def _key(r: Record) -> tuple[object, ...]:
     return r.network, r.seed, r.epochs, r.started_at, r.score, r.val_loss

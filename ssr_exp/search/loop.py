@@ -172,6 +172,7 @@ class Search:
             trained,
             self.conf,
             excluded=self._parsed(self.book.networks() | history.unusable(records)),
+            unmeasured=self._parsed(history.unmeasured(records)),
             pending=self._parsed(self.evidence.pending().union(running)),
             elsewhere=history.from_records(self.space, self.evidence.elsewhere()),
             latencies=self.latencies,

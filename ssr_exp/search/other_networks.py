@@ -55,14 +55,14 @@ def predicted(
 def _keeps(belief: Belief, drops: Mapping[Architecture, float]) -> Callable[[Points], Tensor]:
     """Return what tells of `m x S` points whether no training and no test speaks against them."""
     space, is_left = belief.history.space, refuted.keeps(belief, drops)
-    known = cost.encode(space.plan, [*belief.networks, *belief.pending])
-    taken = space.keys(belief.candidates.taken)
-    without_score = taken[~np.isin(taken, space.keys(known))]
+    if not belief.unmeasured:
+        return is_left
+    without_score = space.keys(cost.encode(space.plan, belief.unmeasured))
 
     def keeps(points: Points) -> Tensor:
         return is_left(points) & torch.from_numpy(~np.isin(space.keys(points), without_score))
 
-    return keeps if len(without_score) else is_left
+    return keeps
 
 
 def full_size(belief: Belief) -> dict[str, Any]:

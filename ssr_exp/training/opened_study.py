@@ -390,7 +390,7 @@ def _tried(key: ConfigKey[Config]) -> tuple[Splits | UserData, Tried | None]:
     conf = key.part
     score = learning.score(conf.task)
     if conf.dataset.target is not None:
-        return own_data.known(conf, score)
+        return own_data.describe(conf, score)
     splits = images(conf)
     # Finalists learn from val, too: nothing is left to validate on, and they log what others do.
     shown = images(replace(conf, dataset=replace(conf.dataset, train_on_val=False)))

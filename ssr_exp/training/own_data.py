@@ -19,7 +19,7 @@ from ssr_exp.training import own_module, preflight, trainers
 from ssr_exp.training.preflight import Tried
 
 
-def known(conf: Config, score: Score) -> tuple[UserData, Tried | None]:
+def describe(conf: Config, score: Score) -> tuple[UserData, Tried | None]:
     """Learn what a study has to know of a user's DataModule, and of the module that reads it.
 
     Returns:
@@ -40,7 +40,7 @@ def known(conf: Config, score: Score) -> tuple[UserData, Tried | None]:
     is_one = tried is None or tried.inputs.is_one_image
     text = " x ".join(map(str, shape)) if is_one or tried is None else tried.inputs.text()
     with isolate_rng(), trainers.quiet():
-        content = data_fingerprint.of(conf.dataset)
+        content = data_fingerprint.fingerprint(conf.dataset)
     classes = tuple(map(str, range(num_classes or 0)))
     found = UserData(
         conf.dataset.name,

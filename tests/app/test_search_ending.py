@@ -269,6 +269,13 @@ def test_an_arm_that_lost_too_much_speaks_against_what_lies_within_it_and_decide
     decided = judging.decide(Store("runs"), "study", ending.belief, ending.belief)
     assert (decided.network, decided.is_kept) == (answers[0], True)
     assert decided.drops[space.parse(arm)] == pytest.approx(-1.0)
+    # What a search with other frozen segments tested is none of this lattice's.
+    for one, record in [*world.trained.items()]:
+        world.trained["d7-7-7_w3-3-3", one[1]] = record.model_copy(
+            update={"network": "d7-7-7_w3-3-3"}
+        )
+    again = judging.decide(Store("runs"), "study", ending.belief, ending.belief)
+    assert again.drops == decided.drops and again.network == decided.network
 
 
 def test_a_cheaper_network_that_is_promised_since_finalists_scored_is_tested_and_handed_over(

@@ -158,11 +158,11 @@ class Seeded(Split):
 def test_a_val_set_that_each_training_would_draw_anew_is_refused(own: Own) -> None:
     name = own(SPLIT)
     with pytest.raises(SsrError, match="serves another val set each time it is made"):
-        data_fingerprint.of(DatasetConf(target=f"{name}.Split"))
-    said, sizes, _ = data_fingerprint.of(DatasetConf(target=f"{name}.Seeded"))
+        data_fingerprint.fingerprint(DatasetConf(target=f"{name}.Split"))
+    said, sizes, _ = data_fingerprint.fingerprint(DatasetConf(target=f"{name}.Seeded"))
     assert sizes == {"train": 30, "val": 10}
     torch.manual_seed(7)
-    assert data_fingerprint.of(DatasetConf(target=f"{name}.Seeded"))[0] == said
+    assert data_fingerprint.fingerprint(DatasetConf(target=f"{name}.Seeded"))[0] == said
 
 
 PICKED = """
@@ -199,7 +199,7 @@ def test_a_val_set_is_what_its_sampler_picks(own: Own) -> None:
     target = f"{own(PICKED)}.Picked"
 
     def read(**arguments: object) -> data_fingerprint.Content:
-        return data_fingerprint.of(DatasetConf(target=target, arguments=arguments))
+        return data_fingerprint.fingerprint(DatasetConf(target=target, arguments=arguments))
 
     with pytest.raises(SsrError, match="serves another val set each time it is made"):
         read()

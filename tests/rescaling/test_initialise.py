@@ -145,6 +145,7 @@ class Own(nn.Module):
 
     def __init__(self, inp: int, out: int, draw: Callable[[torch.Tensor], object]) -> None:
         super().__init__()
+        self.groups = None  # says nothing of fans
         self.weight = nn.Parameter(torch.empty(out, inp, 3, 3))
         draw(self.weight)
 

@@ -56,12 +56,12 @@ def test_what_diverged_or_failed_is_not_expected_to_be_enough(
     monkeypatch.setattr("ssr_exp.search.lattice_sample.DRAWN", 40)
     conf = asked(objective__max_drop=3.0, objective__confidence=0.6)
     (one, _) = other_networks.predicted(Belief.from_history(known, conf)) or pytest.fail("none")
-    belief = Belief.from_history(known, conf, excluded=[one])
+    belief = Belief.from_history(known, conf, unmeasured=[one])
     (other, _) = other_networks.predicted(belief) or pytest.fail("none")
     assert other != one
     told = other_networks.further(belief, known.space.code(known.space.plan.baseline))
     assert told["untrained"]["network"] == known.space.code(other)
-    running = Belief.from_history(known, conf, excluded=[one], pending=[one])
+    running = Belief.from_history(known, conf, unmeasured=[one], pending=[one])
     assert (other_networks.predicted(running) or pytest.fail("none"))[0] == one
 
 

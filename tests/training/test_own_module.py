@@ -837,7 +837,7 @@ def exported(conf: Config) -> tuple[Record, Part]:
         verification_inputs.task_of(chosen),
         verification_inputs.dataset_of(request, chosen),
     )
-    (part,) = verification_inputs.own(request, chosen, task, dataset)
+    (part,) = verification_inputs.own_inputs(request, chosen, task, dataset)
     return record, part
 
 
@@ -978,7 +978,7 @@ def test_inputs_of_validation_are_many_where_int8_is_calibrated_alone(
         verification_inputs.dataset_of(request, chosen),
     )
     monkeypatch.setattr(OwnValidation, "inputs", lambda self, n: counts.append(n))
-    verification_inputs.own(request, chosen, task, dataset)
+    verification_inputs.own_inputs(request, chosen, task, dataset)
     assert counts == [count]
 
 
@@ -1325,8 +1325,8 @@ def test_what_network_json_does_not_say_is_not_called(tmp_path: Path) -> None:
     chosen = SimpleNamespace(about=about, folder=tmp_path)
     task = TaskConf(TaskKind.module, target="subprocess.Popen", arguments={"args": "false"})
     with pytest.raises(SsrError, match=r"says another module than its network.json, lit.Lit:net"):
-        verification_inputs.own(ExportConfig(), chosen, task, DatasetConf(name="digits"))
+        verification_inputs.own_inputs(ExportConfig(), chosen, task, DatasetConf(name="digits"))
     task = TaskConf(TaskKind.module, target="lit.Lit")
     asked = DatasetConf(target="subprocess.Popen", arguments={"args": "false"})
     with pytest.raises(SsrError, match=r"calls subprocess.Popen for its data: type trust=true"):
-        verification_inputs.own(ExportConfig(), chosen, task, asked)
+        verification_inputs.own_inputs(ExportConfig(), chosen, task, asked)

@@ -137,7 +137,13 @@ def make_answer(asking: Asking) -> Answer:
         "networks_tested": n_tested([*records, *finals]),
         "results": _results(asking, finals, baseline, code),
         "export": answer_folder.export_words(asking.opened, asking.conf, best),
-        **judging.told(decided, belief, seen, asking.conf.objective),
+        **judging.told_fields(
+            decided,
+            belief,
+            seen,
+            asking.conf.objective,
+            latency=answer.latency(belief, decided.network),
+        ),
         **(_learnt(asking, finals) if test is not None and baseline_test is not None else {}),
     }
     folder, handed = _hand_over(asking, code, records, told)

@@ -197,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     compares.add_argument("other", help="another one")
     says = "Free space; what another process uses stays"
     removes = add("remove", removing.remove, says, place)
-    whole = "a study's whole name, or one of your own; of --failed, --checkpoints: none: all"
+    whole = "a study's whole name, or one of your own; left out with --failed or --checkpoints: all"
     removes.add_argument("study", nargs="?", help=whole)
     removes.add_argument("--failed", action="store_true", help="only runs that failed")
     weights = "only weights that nothing goes on from; best/ and finalists stay"
