@@ -279,6 +279,19 @@ def test_files_that_were_left_out_as_damaged_are_left_out_of_what_verifies(tmp_p
     assert verification_inputs.dataset_of(config.ExportConfig(), chosen).skip_corrupt == 0
 
 
+def test_our_tasks_score_the_first_output_and_a_users_module_what_it_reads() -> None:
+    from ssr_exp.app import verification_inputs
+
+    validation: Any = SimpleNamespace(puts_out="out", logs_score=True, lost=lambda: None)
+    chosen: Any = SimpleNamespace(
+        task=config.TaskKind.segmentation, about=SimpleNamespace(weights_of="net")
+    )
+    assert verification_inputs._why_unscored(validation, chosen) is None
+    chosen.task = config.TaskKind.module
+    said = "a file puts out one tensor, and validation reads more of net"
+    assert verification_inputs._why_unscored(validation, chosen) == said
+
+
 def test_a_network_of_a_loop_is_run_in_its_own_precision() -> None:
     from ssr_exp.app import verification_inputs
 

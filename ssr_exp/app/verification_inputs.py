@@ -118,7 +118,7 @@ def own_inputs(
     most = conf.calibration if conf.int8 else min(conf.calibration, max(COMPARED, conf.max_batch))
     inputs = validation.inputs(most)
     has_several = task.name is TaskKind.module and validation.puts_out == "several"
-    if inputs is None or has_several:  # our own tasks judge the first output
+    if inputs is None or has_several:
         drawn = FlatNetwork(chosen.network, of_shape(chosen.about.input_shape, chosen.network))
         log.info(
             "files are compared by outputs alone, on drawn inputs, not scored: %s",
@@ -191,7 +191,8 @@ def _validation(batch: int, chosen: Selection, shared: Config, *, learnt: bool) 
 
 def _why_unscored(validation: OwnValidation, chosen: Selection) -> str | None:
     """Say why validation, which has run, cannot score a file in the network's place; else None."""
-    if validation.puts_out != "tensor":
+    # Our own tasks judge the first output.
+    if chosen.task == TaskKind.module and validation.puts_out != "tensor":
         name = chosen.about.weights_of
         return f"a file puts out one tensor, and validation reads more of {name}"
     if not validation.logs_score:

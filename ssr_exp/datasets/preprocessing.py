@@ -129,9 +129,12 @@ def opened(path: Any) -> Iterator[Image.Image]:
     except UnidentifiedImageError:
         name = getattr(path, "name", "")
         raise UnidentifiedImageError(f"cannot identify image file {str(name)!r}") from None
+    except Image.DecompressionBombError:
+        raise ValueError(f"it has more than {MOST_PIXELS:,} pixels: scale it down") from None
     with image:
         if image.width * image.height > MOST_PIXELS:
-            raise ValueError(f"it says that it has {image.width} x {image.height} pixels")
+            size = f"{image.width} x {image.height} pixels"
+            raise ValueError(f"it has {size}, and at most {MOST_PIXELS:,} are read: scale it down")
         yield image
 
 

@@ -78,8 +78,9 @@ def _images(chosen: Selection, finished: Sequence[Record]) -> str:
     words = [f"{count:,} {part}" for part, count in counts.items()]
     if chosen.has_seen_val and finished:
         before = _counts(files.read_or_empty(chosen.folder / studies.FILE))
-        if sum(before.get(part, 0) for part in ("train", "val")) == counts.get("train", -1):
-            words[0] = f"{counts['train']:,} train ({before['val']:,} of them val in the search)"
+        val = before.get("val", 0)  # its own study, without a search beside it, has none
+        if val and before.get("train", 0) + val == counts.get("train"):
+            words[0] = f"{counts['train']:,} train ({val:,} of them val in the search)"
     return f"; images: {', '.join(words)}" if words else ""
 
 

@@ -35,8 +35,8 @@ def check(name: str) -> None:
 
 
 def command(folder: Path, name: str) -> str:
-    """Write the command that uploads a folder later."""
-    return shlex.join(["hf", "upload", name, str(folder), "."])
+    """Write the command that uploads a folder later, to a private repository if it is new."""
+    return shlex.join(["hf", "upload", "--private", name, str(folder), "."])
 
 
 def push(folder: Path, name: str) -> str | None:

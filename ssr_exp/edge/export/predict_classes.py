@@ -46,8 +46,13 @@ def line(shown: dict[str, Any]) -> str:
 
 
 def truth_of_file(file: Path, about: dict[str, Any], options: argparse.Namespace) -> Any:
-    """Name the nearest folder above a file that is a label, and say so; None if none is."""
-    names = (folder.name for folder in file.absolute().parents)
+    """Name the nearest folder above a file that is a label, and say so; None if none is.
+
+    Above a folder that was named nothing counts, nor above a named file's own folder.
+    """
+    above, named = file.absolute().parents, {Path(one).absolute() for one in options.images}
+    end = next((place for place, folder in enumerate(above) if folder in named), 0)
+    names = [folder.name for folder in list(above)[: end + 1]]
     return next(((name, "folder") for name in names if name in about["labels"]), None)
 
 

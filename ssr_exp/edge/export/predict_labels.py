@@ -25,8 +25,23 @@ FLAGS = dict.fromkeys(YES, True) | dict.fromkeys(NO, False)
 def add_options(parser: argparse.ArgumentParser, count: Callable[[str], int]) -> None:
     """Add what only labels know."""
     parser.add_argument(
-        "--above", type=float, default=0.5, metavar="P", help="probability of what is shown (0.5)"
+        "--above",
+        type=probability,
+        default=0.5,
+        metavar="P",
+        help="probability of what is shown (0.5)",
     )
+
+
+def probability(text: str) -> float:
+    """Read a probability."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no probability: type one from 0 to 1")
+    return value
 
 
 def predicted(logits: Any, about: dict[str, Any]) -> Any:

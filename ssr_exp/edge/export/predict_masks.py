@@ -203,9 +203,12 @@ def masks_in(folder: Path) -> dict[str, list[Path]]:
     except OSError as error:
         raise ValueError(f"the masks in {folder} cannot be read ({error.strerror})") from None
     paths = [path for path in paths if path.suffix.lower() not in NO_MASKS]
-    for path in sorted(paths, key=lambda path: (path.suffix.lower() not in SUFFIXES, path)):
-        for stem in {path.stem, ADDED.sub("", path.stem)}:
-            found.setdefault(stem, []).append(path)
+    ordered = sorted(paths, key=lambda path: (path.suffix.lower() not in SUFFIXES, path))
+    for path in ordered:
+        found.setdefault(path.stem, []).append(path)
+    for path in ordered:  # `a-mask.png` is of `a.jpg`, if no `a.png` is
+        if (shorter := ADDED.sub("", path.stem)) != path.stem:
+            found.setdefault(shorter, []).append(path)
     return found
 
 

@@ -12,12 +12,13 @@ import io
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from ssr_exp.datasets.preprocessing import SUFFIXES, Preprocessing, normalised, pixels
 from ssr_exp.edge.export.predict_classes import (
@@ -40,6 +41,7 @@ Run = Callable[[Any], Any]
 
 BATCH = 8  # images at once
 TABLES = (".csv", ".tsv")
+SHOWN = 5  # values in a sentence
 
 
 def tensor(files: Sequence[Any], about: dict[str, Any]) -> Any:
@@ -86,6 +88,7 @@ def _run(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Predict what a command line names; the exit status is 1 if anything could not be read."""
     options = _parser().parse_args(arguments)
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # so large a one is refused
     options.images = list(_expanded(options.images))
     if (model := _model(options.model)) is None:
         return _failed(f"there is no file {options.model or _known()}: type --model FILE")
@@ -242,17 +245,23 @@ def _rows(path: Path, options: argparse.Namespace) -> Iterator[tuple[Path, Named
     wanted += [column] if column else []
     if missing := [name for name in wanted if name not in names]:
         raise ValueError(f"{path} has no column {missing[0]}: it has {', '.join(names)}")
+    said, is_empty = dict[str, None](), bool(rows and column)
     for cells in rows:
         if len(cells) != len(names):
             raise ValueError(f"{path} has {len(cells)} cells for {len(names)} columns: {cells}")
         row = dict(zip(names, cells))
         if column and row[column] != value:
+            said[row[column]] = None
             continue
+        is_empty = False
         try:
             truth = truth_of_row(row, ABOUT) if options.score else None
         except ValueError as error:
             raise ValueError(f"{path}: {row[known['image']]}: {error}") from None
         yield Path(options.root or path.parent) / row[known["image"]], Named(True, truth)
+    if is_empty:
+        others = ", ".join(list(said)[:SHOWN]) + ", ..." * (len(said) > SHOWN)
+        raise ValueError(f"{path}: no row says {options.only}; they say {others}")
 
 
 def _reason(error: Exception) -> str:

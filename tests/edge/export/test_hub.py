@@ -73,7 +73,14 @@ def test_an_error_of_the_hub_says_how_to_push_the_folder_later(
         hub.push(folder, "me/it")
     assert "hf auth login" in str(told.value)
     found = re.search(r"type (hf upload .*)", str(told.value))
-    assert found and shlex.split(found[1]) == ["hf", "upload", "me/it", str(folder), "."]
+    assert found and shlex.split(found[1]) == [
+        "hf",
+        "upload",
+        "--private",
+        "me/it",
+        str(folder),
+        ".",
+    ]
     assert folder.exists()
 
 

@@ -313,6 +313,14 @@ def finalists(runs: Path, make_record: Callable[..., Record], **told: object) ->
     return write(runs, "best")
 
 
+def test_a_card_of_a_study_of_finalists_alone_counts_what_it_says(
+    runs: Path, make_record: Callable[..., Record]
+) -> None:
+    finalists(runs, make_record)
+    shutil.copy(runs / STUDY / "best/study.json", runs / STUDY / "study.json")
+    assert "; images: 120 train, 120 test" in write(runs, "best")
+
+
 def test_a_card_says_drop_and_promise_in_the_words_of_the_answers_block(
     runs: Path, make_record: Callable[..., Record]
 ) -> None:

@@ -254,6 +254,19 @@ def test_the_nearest_folder_that_is_a_label_counts_wherever_it_stands(
     assert run("--score", ".", "--model", str(tmp_path / "model.pt2")).out.startswith("100.00 %")
 
 
+def test_a_folder_above_what_was_named_says_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "dark/photos/val/bright/1.png", 250)
+    save(tmp_path / "dark/photos/val/misc/1.png", 250)
+    monkeypatch.chdir(tmp_path / "dark/photos")
+    model = ("--model", str(tmp_path / "model.pt2"))
+    for named in ("val", "val/bright/1.png", "val/bright"):
+        ended = run("--score", named, *model)
+        assert ended.out == "100.00 % of 1 images have the label of their folder\n"
+        assert ("1 files of which nothing is known" in ended.err) == (named == "val")
+
+
 def test_damaged_images_in_a_folder_are_said_and_fail(run: Run, tmp_path: Path) -> None:
     save(tmp_path / "val/dark/1.png", 10)
     (tmp_path / "val/dark/2.JPG").touch()
@@ -437,6 +450,9 @@ def test_labels_are_printed_and_scored(
     assert words == [["images/dark.png:", "dark"], ["images/bright.png:", "bright"]]
     assert run("--above", "1", "images/dark.png").out == "images/dark.png: no label\n"
     assert "bright" in run("--above", "0.001", "images/dark.png").out
+    for wrong in ("30", "-1", "nan", "half"):
+        with pytest.raises(SystemExit):
+            run("--above", wrong, "images/dark.png")
     shown = json.loads(run("--json", "images/dark.png").out)["labels"]
     chances = logits(tmp_path, "dark").sigmoid()[0].tolist()
     assert shown == pytest.approx(dict(zip(NAMES, chances, strict=True)))
@@ -471,7 +487,7 @@ def test_numbers_are_printed_in_their_unit_and_scored(
         ("regression", "sizes.csv", "picture\na.png", "", "has no column dark: it has picture"),
         ("regression", "sizes.csv", None, "--only picture", "type --only COLUMN=VALUE"),
         ("regression", "sizes.csv", None, "--only part=val", "has no column part"),
-        ("regression", "sizes.csv", None, "--only picture=none", "name a .csv file"),
+        ("regression", "sizes.csv", None, "--only picture=none", "no row says picture=none; they"),
         ("regression", "sizes.csv", "picture,dark,bright,never\na", "", "has 1 cells for 4"),
         ("regression", "sizes.csv", "", "", "has no column picture"),
         ("regression", "sizes.csv", b"\xff", "", "cannot be read"),
@@ -676,6 +692,7 @@ def test_masks_are_scored_beside_their_images_or_elsewhere(run_masks: Run, tmp_p
     halves(tmp_path / "val/images/c.png", 0, 0)
     halves(tmp_path / "val/masks/a_mask.png", 0, 7)
     halves(tmp_path / "val/masks/b.png", 7, 255)
+    halves(tmp_path / "val/masks/b-label.png", 0, 7)  # of an image of that name
     said = "50.00 % mIoU of 2 images\n"  # of both classes 12 pixels of 24
     ended = run_masks("--score", "val/images")
     assert (ended.out, ended.err) == (said, "1 files of which nothing is known are left out\n")
