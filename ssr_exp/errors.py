@@ -64,6 +64,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(t in str(error).lower() for t in NO_MEMORY)
 
 
+def of_a_path(error: BaseException) -> str | None:
+    """Say in a sentence what is wrong with a path that somebody typed; None of other errors."""
+    if isinstance(error, PermissionError) and error.filename is not None:
+        return f"{error.filename} is not open to you ({error.strerror}): name another place."
+    if isinstance(error, RuntimeError) and "home directory" in str(error):  # Path.expanduser's
+        return "a path begins with ~ and the name of no user: type ~/PATH, or the whole path."
+    return None
+
+
 def innermost(error: BaseException) -> BaseException:
     """Follow an error's chain of causes to the first one, which says most."""
     while error.__cause__ is not None:

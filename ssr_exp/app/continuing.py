@@ -42,6 +42,7 @@ SHARED = (*DECIDED, "trainer", "logger")
 # What is of the command that is typed now alone.
 NOT_KEPT = ("study", "name", "trust", "wait", "paths")
 LAUNCHER = ("hydra/launcher=", "hydra.launcher.")
+RUNS = "paths.runs"
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,11 @@ class Continued:
     settings: tuple[str, ...] = ()
 
     @property
+    def presets(self) -> list[str]:
+        """Write what names the folder of presets, if there is one."""
+        return study_names.presets(self.config_dir)
+
+    @property
     def is_aside(self) -> bool:
         """Whether it is a sweep of a study that is there: its words are for this time alone."""
         return self.study is not None and self.command == "train"
@@ -80,7 +86,7 @@ class Continued:
             SsrError: says in what it differs.
         """
         if self.study is not None and store.study_folder(opened.name).name != self.study:
-            raise SsrError(_is_another(store.root, self.study, opened.fields))
+            raise SsrError(_is_another(store, self.study, opened))
 
     def begin(
         self, store: Store, opened: OpenedStudy, conf: Config, words: Sequence[str] | None
@@ -102,6 +108,8 @@ class Continued:
         self.check(store, opened)
         study_names.check_given(store, opened.name, opened.fields, self.name)
         if not (store.study_folder(opened.name) / studies.FILE).exists():
+            for said in store.renamed(opened.name).values():
+                raise SsrError(f"{said}; else its networks would be trained again.")
             run.describe_study(opened, conf, store)
         self.uses.enter_context(removal.using(store, opened.name))
         asked = None if words is None else self._asked(store, opened, words)
@@ -160,6 +168,9 @@ def read(
             raise SsrError(
                 f"{word.input_line}: {key}= takes one value; repeat the command with each of them."
             )
+        if word is None and (given := OmegaConf.select(composed, key)):
+            spelled = "trust=true" if given is True else messages.setting(key, given)
+            raise SsrError(f"{key} is not read from a preset: type {spelled} in the command.")
     launcher = OmegaConf.select(composed, "hydra.overrides.hydra") or ()
     where = tuple(str(word) for word in launcher if str(word).startswith(LAUNCHER))
     presets = _config_dir(composed)
@@ -193,10 +204,19 @@ def read(
     if is_loop:  # which calls the function that makes its network, if it is trusted
         words = [word for word in arguments if messages.key_of(word) != "study"]
         said = _settings(of_loop or {}, [*kept, *words])
-        words = [messages.setting("study", study), *said, *kept, *words]
+        words = [messages.setting("study", study), *said, *kept, *words, *_place(kept, typed, root)]
         return Continued(command, tuple(words), study, name, settings=said, **beside)
     words = [word for word in arguments if messages.key_of(word) not in ("study", "trust")]
-    return Continued(command, (*kept, *words), study, name, **beside)
+    return Continued(command, (*kept, *words, *_place(kept, typed, root)), study, name, **beside)
+
+
+def _place(kept: Sequence[str], typed: Mapping[str, Override], root: Path) -> list[str]:
+    """Say where a study lies, if nobody typed that and words that were kept may say another place.
+
+    An experiment is free to; the shipped ones do.
+    """
+    says = any(messages.part_of(word) == "experiment" or word.startswith("+") for word in kept)
+    return [messages.setting(RUNS, root)] if says and RUNS not in typed else []
 
 
 def _config_dir(composed: Any) -> str | None:
@@ -325,8 +345,9 @@ def _check_trust(name: str, words: Sequence[str]) -> None:
             )
 
 
-def _is_another(root: Path, study: str, fields: Mapping[str, Any]) -> str:
+def _is_another(store: Store, study: str, opened: OpenedStudy) -> str:
     """Say why a command line is not of the study that it names."""
+    root, fields = store.root, opened.fields
     theirs, name = files.read_or_empty(root / study / studies.FILE), study_names.title(root, study)
     if modules := studies.changed_code(theirs, fields):
         return (
@@ -334,6 +355,12 @@ def _is_another(root: Path, study: str, fields: Mapping[str, Any]) -> str:
             f"be the same, type task.study={study} with it; else leave study={name} out."
         )
     differences = studies.differences(theirs, fields)
+    if theirs and not differences:
+        return (
+            f"the folder {root / study} was renamed, or is a copy: call it "
+            f"{store.study_folder(opened.name).name} again, and give the study a name of your own "
+            "with ssr studies name."
+        )
     first = differences[0] if differences else "its file cannot be read"
     more = f", and {len(differences) - 1} more" if len(differences) > 1 else ""
     return (

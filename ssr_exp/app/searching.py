@@ -167,11 +167,11 @@ class SearchCommand(LaunchingCommand):
             asked = _asked_by_a_loop(search, opened)
             log.info("written to %s; %s. A function trains them, too: type", path, asked)
             words = [word for word in arguments if not word.startswith("rounds=")]
-            print(messages.typed("search", *words, study_names.FUNCTION))
+            print(messages.typed("search", *self.line.presets, *words, study_names.FUNCTION))
             return
         log.info("written to %s; train it with:", path)
         words = [word for word in arguments if _is_trains(word)]
-        print(messages.typed("train", *words, "modifiers=proposed"))
+        print(messages.typed("train", *self.line.presets, *words, "modifiers=proposed"))
 
     def _run(self, arguments: Sequence[str], search: Search, opened: OpenedStudy) -> list[Record]:
         """Go through the rounds, then train the last comparison; returns the answer's record."""
@@ -256,7 +256,7 @@ class SearchCommand(LaunchingCommand):
         if decided.is_kept is None:
             log.info("your loop trains finalists, by study.finalists(), or a function does: type")
             words = [word for word in self.line.words if not word.startswith("rounds=")]
-            print(messages.typed("search", *words, study_names.FUNCTION))
+            print(messages.typed("search", *self.line.presets, *words, study_names.FUNCTION))
         told = search_results.read_comparison(store, study)
         is_same = record is not None and record.network == search.space.code(decided.network)
         if record is not None and is_same and _answers(told, belief, decided):

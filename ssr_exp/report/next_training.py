@@ -29,9 +29,12 @@ def words(store: Store, study: str, network: str, *, place: str | None = None) -
     command = messages.spelled("train") if place is None else ("ssr", "train")
     runs = [] if where == RUNS else [messages.setting("paths.runs", where)]
     named = f"study={study_names.title(store.root, study)}"
-    trust = study_names.trusting(study_names.read(store.study_folder(study)), "train")
+    begun = study_names.read(store.study_folder(study))
+    asked = begun.by("train") or next(iter(begun.asked), None)
+    presets = [] if asked is None else asked.presets
+    trust = study_names.trusting(begun, "train")
     explicit = ("modifiers=explicit", f"modifiers.network={network}")
-    return shlex.join([*command, named, *trust, *explicit, *runs])
+    return shlex.join([*command, *presets, named, *trust, *explicit, *runs])
 
 
 def is_of_a_loop(fields: Mapping[str, Any]) -> bool:

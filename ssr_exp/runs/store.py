@@ -137,9 +137,9 @@ class Store:
         # Its folder, which may stand for it, does not keep all letters of a name.
         return own if study is None else [r for r in own if r.study == study] or own
 
-    def renamed(self) -> dict[str, str]:
-        """Say of each folder of a study that was renamed, by its name, what it holds."""
-        return self._renamed(self._records_by_folder())
+    def renamed(self, study: str | None = None) -> dict[str, str]:
+        """Say of each folder of a study, or of this one, that was renamed, what it holds."""
+        return self._renamed(self._records_by_folder(), study)
 
     def _records_by_folder(self, study: str | None = None) -> dict[str, list[Record]]:
         root, studies = (self.root, "[!.]*/") if study is None else (self.study_folder(study), "")
@@ -150,13 +150,16 @@ class Store:
                 records.setdefault(run.parents[1].name, []).append(record)
         return records
 
-    def _renamed(self, records: Mapping[str, Sequence[Record]]) -> dict[str, str]:
+    def _renamed(
+        self, records: Mapping[str, Sequence[Record]], of: str | None = None
+    ) -> dict[str, str]:
         """Look for folders of the records of one study that has no other folder: no copies."""
         said = {}
         for home, some in records.items():
             study, *others = {record.study for record in some}
             folder = self.study_folder(study)
-            if not others and home != folder.name and not folder.exists():
+            is_asked = of in (None, study)
+            if is_asked and not others and home != folder.name and not folder.exists():
                 said[home] = (
                     f"{self.root / home} holds {counted(len(some), 'record')} of {study} and "
                     f"is left out: call the folder {folder} again, and give the study a name of "

@@ -64,7 +64,12 @@ class Asked(FileModel):
     @property
     def presets(self) -> list[str]:
         """Write what names the folder of presets, if there is one."""
-        return [] if self.config_dir is None else ["--config-dir", self.config_dir]
+        return presets(self.config_dir)
+
+
+def presets(config_dir: str | None) -> list[str]:
+    """Write what names a folder of presets of one's own, if there is one."""
+    return [] if config_dir is None else ["--config-dir", config_dir]
 
 
 class Begun(FileModel):

@@ -70,6 +70,46 @@ def test_a_command_goes_on_with_its_words_and_what_is_typed_now(
     assert again("study=pe").lines("1 network: 1 done before, 0 to train")
 
 
+def test_a_study_goes_on_where_it_lies_whatever_an_experiment_says(
+    command: Command, instant: Instant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests import conftest
+
+    assert command("experiment=demo", "modifiers=baseline", "name=pets").code == 0
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(conftest, "small", lambda _, words, *__: [*words])
+    monkeypatch.setenv("PLACE", str(tmp_path))
+    for more in ((), ("paths.runs=${oc.env:PLACE}/runs",)):
+        again = command("study=pets", *more)
+        assert again.lines("1 network: 1 done before, 0 to train"), again.text
+    assert not Path("runs/demo").exists() and len(instant.done) == 1
+
+
+def test_a_folder_that_was_renamed_is_said_to_be_and_trained_by_nobody_again(
+    command: Command, again: Again, store: Store, instant: Instant
+) -> None:
+    command(*BEGIN[:-1])
+    study = only(store)
+    store.study_folder(study).rename(store.root / "cats")
+    named = again("study=cats")
+    assert named.code == 1 and f"renamed, or is a copy: call it {study} again" in named.err
+    repeated = command(*BEGIN[:-1])
+    assert repeated.code == 1 and "else its networks would be trained again" in repeated.err
+    assert len(instant.done) == 1 and only(store) == "cats"
+
+
+def test_a_name_in_a_preset_is_not_passed_over(
+    command: Command, tmp_path: Path, instant: Instant
+) -> None:
+    (own := tmp_path / "conf/experiment").mkdir(parents=True)
+    for text, said in (("name: pets", "name=pets"), ("trust: true", "trust=true")):
+        (own / "mine.yaml").write_text(f"# @package _global_\n{text}\n")
+        ended = command("experiment=mine", "--config-dir", str(own.parent))
+        assert ended.code == 1
+        assert f"is not read from a preset: type {said} in the command" in ended.err
+    assert instant.done == []
+
+
 def test_a_name_that_looks_like_a_number_is_kept_as_it_is_typed(
     command: Command, again: Again, store: Store, instant: Instant
 ) -> None:

@@ -26,6 +26,9 @@ def test_a_loop_is_given_a_network_and_a_command_the_study(store: Store) -> None
     asked = {"command": "train", "words": ["model=module", "model.target=pets.Net"]}
     (folder / study_names.FILE).write_text(json.dumps({"schema_version": 1, "asked": [asked]}))
     assert "trust=true" in next_training.words(store, STUDY, "d1_w8").split()
+    asked |= {"config_dir": "my conf"}
+    (folder / study_names.FILE).write_text(json.dumps({"schema_version": 1, "asked": [asked]}))
+    assert "--config-dir 'my conf'" in next_training.words(store, STUDY, "d1_w8")
     (folder / "study.json").write_text(json.dumps({"task": {"name": "loop"}}))
     assert next_training.words(store, STUDY, "d1_w8") == "study.enqueue('d1_w8')"
 

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ssr_exp import messages, streams
 from ssr_exp.app.command_line import data_folder, quoting
 from ssr_exp.app.command_line.overrides import Checker, no_preset, parse
-from ssr_exp.errors import SsrError, cause, innermost
+from ssr_exp.errors import SsrError, cause, innermost, of_a_path
 
 LAUNCHER = "hydra.launcher."
 TRACES = "HYDRA_FULL_ERROR"  # environment: what it is set to 1 for
@@ -135,6 +135,8 @@ def _sentence(error: Exception) -> str:
     first = error if isinstance(error, SsrError) else innermost(error)
     if isinstance(first, SsrError):
         return str(first)
+    if (said := of_a_path(first)) is not None:
+        return said
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return no_preset(group, name, list(error.options))

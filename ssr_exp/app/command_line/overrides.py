@@ -87,6 +87,7 @@ class Checker:
         chosen = {override.key_or_group: override.value() for override in overrides}
         if isinstance(places := chosen.get("hydra.searchpath"), list):
             self.folders += [Path(str(place).removeprefix("file://")) for place in places]
+        self._refuse_shadowed()
         self._own = [g for g in ("task", "dataset") if chosen.get(g) == "module"]
         checked = [self._word(override, chosen) for override in overrides]
         _check_is_read(chosen)
@@ -96,6 +97,20 @@ class Checker:
                 "sweep over fewer values."
             )
         return checked
+
+    def _refuse_shadowed(self) -> None:
+        """Refuse presets of the user's own that Hydra would not read: ours of that name come first.
+
+        Copies of ours are no harm.
+        """
+        paths = ((f, p) for f in self.folders for g in self.groups for p in (f / g).glob("*.yaml"))
+        for folder, path in sorted(paths):
+            ours, group, name = CONF / path.relative_to(folder), path.parent.name, path.stem
+            if ours.is_file() and ours.read_bytes() != path.read_bytes():
+                raise SsrError(
+                    f"{path} would not be read, as ssr_exp has a preset {group}={name}: call it "
+                    f"otherwise, such as my_{name}.yaml, and type {group}=my_{name}."
+                )
 
     def _read(self, word: str) -> Override:
         """Let Hydra parse a word."""

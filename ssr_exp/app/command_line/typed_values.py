@@ -48,5 +48,8 @@ def study(typed: Typed, composed: Any) -> Path | None:
     """
     if (named := value(typed, "study")) is None:
         return None
-    root = Path(value(typed, "paths.runs") or str(OmegaConf.select(composed, "paths.runs")))
+    place = value(typed, "paths.runs")
+    if place is None or "${" in place:  # which is resolved there
+        place = str(OmegaConf.select(composed, "paths.runs"))
+    root = Path(place)
     return root / study_names.find(root, named)

@@ -13,7 +13,7 @@ from pathlib import Path
 from ssr_exp import messages, streams, terminal
 from ssr_exp.app.studies import removing
 from ssr_exp.config import PathsConf
-from ssr_exp.errors import SsrError, one_line
+from ssr_exp.errors import SsrError, of_a_path, one_line
 from ssr_exp.report import study_outcome, study_overview, study_tables
 from ssr_exp.report.study_overview import StudySummary
 from ssr_exp.report.study_tables import bytes_text
@@ -35,8 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         carry_out: Callable[[Store, argparse.Namespace], None] = options.carry_out
         carry_out(_store(Path(options.runs).expanduser()), options)
-    except SsrError as error:
-        print(one_line(str(error)), file=sys.stderr)
+    except (SsrError, PermissionError, RuntimeError) as error:
+        said = str(error) if isinstance(error, SsrError) else of_a_path(error)
+        if said is None:
+            raise
+        print(one_line(said), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -61,7 +64,7 @@ def _list(store: Store, options: argparse.Namespace) -> None:
         print(f"{store.root} holds no study yet: {messages.typed('train')} begins one")
         return
     terminal.console().print(study_tables.listing(summaries))
-    if left := removal.left_aside(store):
+    if (left := removal.left_aside(store)) and not removal.is_under_way(store):
         ends = f"{removing.PROG} remove{study_names.at(store.root)}"
         print(f"a removal that was killed left {bytes_text(left)}: {ends} ends it")
     shows = f"{removing.PROG} show NAME{study_names.at(store.root)}"

@@ -380,6 +380,16 @@ def test_names_that_hydra_takes_are_left_alone() -> None:
         assert checked(f"dataset.root={name}") == [f"dataset.root={name}"]
 
 
+def test_a_preset_of_ones_own_that_would_not_be_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "recipe").mkdir()
+    ours = ROOT / "ssr_exp/conf/recipe/sgd.yaml"
+    (mine := tmp_path / "recipe/sgd.yaml").write_bytes(ours.read_bytes())
+    assert checked("recipe=sgd", folders=(tmp_path,)) == ["recipe=sgd"]
+    mine.write_text("lr: 0.777\n")
+    with pytest.raises(SsrError, match=r"sgd\.yaml would not be read, .* type recipe=my_sgd"):
+        checked("model=resnet8", folders=(tmp_path,))
+
+
 def test_a_sweep_over_nothing_is_taken() -> None:
     assert checked("seed=range(3,0)") == ["seed=range(3,0)"]
 

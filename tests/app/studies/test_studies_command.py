@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from ssr_exp import messages
+from ssr_exp import errors, messages
 from ssr_exp.app.studies.__main__ import main
 from ssr_exp.errors import SsrError
 from ssr_exp.report import page, page_data
-from ssr_exp.runs import leases, studies, study_names
+from ssr_exp.runs import leases, removal, studies, study_names
 from ssr_exp.runs.record import FINALIST, Status
 from ssr_exp.runs.store import CONFIG_FILE, LAST_CHECKPOINT, Store
 from ssr_exp.runs.study_names import Asked
@@ -60,6 +60,26 @@ def ssr_studies(store: Store, capsys: Capsys) -> Studies:
 
 
 # Looking
+
+
+def test_a_path_that_cannot_be_one_is_a_sentence(capsys: Capsys) -> None:
+    assert main(["--runs", "~nobody-is-called-so"]) == 1
+    assert "a path begins with ~ and the name of no user" in capsys.readouterr().err
+    denied = PermissionError(13, "Permission denied", "/home/anna/runs")
+    assert str(errors.of_a_path(denied)).startswith("/home/anna/runs is not open to you")
+
+
+def test_a_removal_that_is_under_way_is_not_called_killed(
+    ssr_studies: Studies, store: Store
+) -> None:
+    aside = store.root / removal.ASIDE
+    (aside / "old").mkdir(parents=True)
+    (aside / "old/last.ckpt").write_bytes(b"x" * 5000)
+    assert ssr_studies().lines("a removal that was killed left")
+    with store.claim(aside, wait=False):
+        assert not ssr_studies().lines("a removal that was killed left")
+        assert removal.end_others(store) == 0
+    assert removal.end_others(store) == 5000
 
 
 def test_the_list_names_each_study_by_a_name_of_ones_own(ssr_studies: Studies) -> None:

@@ -368,7 +368,31 @@ for address in (os.environ["WANDB_BASE_URL"], "nowhere"):
     except SsrError as error:
         print("told:", error)
 """
+    lines = at_a_terminal(code)
+    assert all(line.startswith("told: cannot read runs from W&B: ") for line in lines)
+    assert "there is no API key here" in lines[0]
+    assert "base_url" in lines[1]
+    assert len(lines) == 2
+
+
+@pytest.mark.slow
+def test_a_training_without_a_key_begins_offline_at_a_terminal(tmp_path: Path) -> None:
+    code = f"""
+from pathlib import Path
+from ssr_exp.config import LoggerConf, WandbMode
+from ssr_exp.runs.wandb import training_run
+conf, about = LoggerConf(mode=WandbMode.online, timeout_s=2), {{"group": "s", "config": {{}}}}
+run = training_run.start(conf, folder=Path({str(tmp_path)!r}), name="n", job_type="j", **about)
+print("offline:", run.settings.mode == "offline")
+run.finish()
+"""
+    assert "offline: True" in at_a_terminal(code)
+
+
+def at_a_terminal(code: str) -> list[str]:
+    """Run code where it could ask for something, without a key; returns the lines on screen."""
     without_key = os.environ | {"WANDB_API_KEY": "", "PYTHONPATH": str(ROOT)}
+    without_key.pop("WANDB_MODE", None)
     own, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdin=theirs, stdout=theirs, stderr=theirs, env=without_key
@@ -377,10 +401,7 @@ for address in (os.environ["WANDB_BASE_URL"], "nowhere"):
     assert process.wait(timeout=100) == 0  # it would wait for an answer
     lines = os.read(own, 4096).decode().splitlines()
     os.close(own)
-    assert all(line.startswith("told: cannot read runs from W&B: ") for line in lines)
-    assert "there is no API key here" in lines[0]
-    assert "base_url" in lines[1]
-    assert len(lines) == 2
+    return lines
 
 
 @pytest.mark.slow
