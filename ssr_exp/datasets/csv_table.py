@@ -28,6 +28,7 @@ from ssr_exp.datasets.split import drawn, stratified
 from ssr_exp.errors import SsrError, cause
 
 TEST_SHARE, TEST_SEED = 0.1, 0  # of a table that does not say what is test
+LARGEST = torch.finfo(torch.float32).max  # number that can be learnt
 NAMED = 3  # rows, files or columns in an error
 YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no", "")  # cells of a label
 FLAGS = dict.fromkeys(YES, 1.0) | dict.fromkeys(NO, 0.0)
@@ -234,10 +235,11 @@ def _number(row: dict[str, str], column: str, path: Path, image: str) -> float:
         value = float(row[column])
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
+    if not abs(value) <= LARGEST:
+        limits = f" from {-LARGEST:.2g} to {LARGEST:.2g}" if math.isfinite(value) else ""
         raise SsrError(
-            f"{path}: {column} of {image!r} is {row[column]!r}, and it must be a number: mend the "
-            "row or leave it out"
+            f"{path}: {column} of {image!r} is {row[column]!r}, and it must be a number{limits}: "
+            "mend the row or leave it out"
         )
     return value
 

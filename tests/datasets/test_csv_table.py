@@ -173,6 +173,8 @@ def test_a_table_that_cannot_be_used_is_refused_in_one_sentence(name: str, load:
     [
         ({"age": ["", *range(1, ROWS)]}, "age of 'images/all/0.png' is ''"),
         ({"age": ["nan", *range(1, ROWS)]}, "age of 'images/all/0.png' is 'nan'"),
+        ({"age": [-1e39, *range(1, ROWS)]},
+         r"age of 'images/all/0.png' is '-1e\+39', .* number from -3.4e\+38 to 3.4e\+38: mend"),
         ({"image": ["images/all/1.png", *(f"images/all/{i}.png" for i in range(1, ROWS))]},
          "lists images/all/1.png twice"),
         ({"image": ["gone.png", *(f"images/all/{i}.png" for i in range(1, ROWS))]},
