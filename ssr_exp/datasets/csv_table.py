@@ -92,13 +92,16 @@ def _rows(path: Path) -> Rows:
         text = path.read_bytes().decode("utf-8-sig")
         first = text.partition("\n")[0]
         delimiter = max(",;\t", key=first.count)
-        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+        reader = csv.reader(
+            io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
+        )
+        lines = [(reader.line_num, [cell.strip() for cell in line]) for line in reader]
     except (OSError, ValueError, csv.Error) as error:
         raise SsrError(
             f"the table {path} cannot be read ({cause(error)}): type dataset.file=TABLE.csv, a "
             "table in UTF-8"
         ) from None
-    cells = [(n, [cell.strip() for cell in line]) for n, line in enumerate(lines, 1) if any(line)]
+    cells = [(number, line) for number, line in lines if any(line)]
     if len(cells) < 2:
         raise SsrError(f"the table {path} holds no rows: it needs a line of names and one an image")
     (_, names), *rest = cells

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ssr_exp.config import DatasetConf
-from ssr_exp.datasets import in_memory
+from ssr_exp.datasets import csv_table, in_memory
 from ssr_exp.datasets.images import Splits, Target
 from ssr_exp.errors import SsrError
 from tests.datasets.pictures import noise
@@ -186,6 +186,25 @@ def test_a_cell_that_says_nothing_is_named(
 ) -> None:
     with pytest.raises(SsrError, match=match):
         load(Target.numbers, "age", columns=columns)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (['"image", "age"', '"a.png", "3"', " "], None),
+        (["image,age", '"a.png","3', '"', "b.png"], "line 4 has 1 cells for 2 columns"),
+    ],
+)
+def test_blanks_and_line_breaks_of_quoted_cells_are_none_of_the_table(
+    lines: list[str], said: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "quoted.csv"
+    path.write_text("\n".join(lines))
+    if said is None:
+        assert csv_table._rows(path) == [{"image": "a.png", "age": "3"}]
+    else:
+        with pytest.raises(SsrError, match=said):
+            csv_table._rows(path)
 
 
 def test_data_sets_of_classes_have_no_numbers(tmp_path: Path) -> None:
