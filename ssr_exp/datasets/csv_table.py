@@ -289,6 +289,12 @@ def _check_parts(
     if images.target is Target.one_class:
         learnt = set(images.labels[torch.from_numpy(parts["train"])].tolist())
         if absent := [name for at, name in enumerate(images.classes) if at not in learnt]:
+            if conf.split is None:  # without groups each class would have been drawn from
+                raise SsrError(
+                    f"dataset.group holds out for test all images of class {absent[0]!r}, which "
+                    "then cannot be learnt: say in a column what is test, and type dataset.split "
+                    "with its name"
+                )
             raise SsrError(
                 f"{path}: no row of train is of class {absent[0]!r}: it cannot be learnt"
             )

@@ -123,6 +123,17 @@ def test_groups_that_are_all_of_a_class_are_not_held_out(load: Load) -> None:
     assert 0 < refused < 20
 
 
+def test_groups_that_are_all_of_a_class_and_drawn_as_test_name_the_way_out(load: Load) -> None:
+    test = parts(load(Target.one_class, "kind", group="patient"))[2]
+    drawn = {int(file.stem) for file in test.files}
+    kinds = {"kind": ["rare" if row in drawn else "usual" for row in range(ROWS)]}
+    said = r"^dataset\.group holds out for test .* 'rare', .* in a column what is test, and type"
+    with pytest.raises(SsrError, match=said):
+        load(Target.one_class, "kind", group="patient", columns=kinds)
+    named = {"part": ["test" if row % 4 == 0 else "train" for row in range(ROWS)]}
+    load(Target.one_class, "kind", split="part", columns=kinds | named)
+
+
 def test_a_column_may_say_the_parts(load: Load) -> None:
     splits = load(Target.numbers, "age", split="part")
     assert [len(part) for part in parts(splits)] == [14, 13, 13]
