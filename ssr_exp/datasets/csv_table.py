@@ -24,7 +24,7 @@ from ssr_exp.datasets.image_folder.parts import part_of
 from ssr_exp.datasets.images import Images, Indices, Pool, Target
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.datasets.reading import ImageOrigin
-from ssr_exp.datasets.split import drawn, stratified
+from ssr_exp.datasets.split import drawn, share_in_words, stratified
 from ssr_exp.errors import SsrError, cause
 
 TEST_SHARE, TEST_SEED = 0.1, 0  # of a table that does not say what is test
@@ -253,12 +253,12 @@ def _parts(
     """Take the parts that the table names, or draw a tenth as test."""
     index = np.arange(len(rows), dtype=np.int64)
     if conf.split is None:
-        words = {"test": f"{100 * TEST_SHARE:g} % of all"}
         if groups is None and images.target is Target.one_class:
             train, test = stratified(images, index, fraction=TEST_SHARE, seed=TEST_SEED)
         else:
             train, test = drawn(index, fraction=TEST_SHARE, seed=TEST_SEED, groups=groups)
-        return {"train": train, "test": test}, words
+        said = share_in_words(len(test), len(index), asked=TEST_SHARE)
+        return {"train": train, "test": test}, {"test": f"{said} of all"}
     named = [part_of(row[conf.split]) for row in rows]
     if None in named:
         word = rows[named.index(None)][conf.split]

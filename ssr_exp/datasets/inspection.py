@@ -11,6 +11,7 @@ from torch import Tensor
 from ssr_exp.config import DatasetConf
 from ssr_exp.datasets.images import IGNORED, Images, Indices, Pool, Target
 from ssr_exp.datasets.reading import Reading, describe_pixels
+from ssr_exp.datasets.split import share_in_words
 from ssr_exp.errors import SsrError, one_line
 
 DARK = 63  # of 255: 14 bits in files of 16 are no brighter
@@ -52,7 +53,7 @@ def inspect(
         parts={part: dict(zip(names, map(int, n), strict=True)) for part, n in shares.items()},
         sizes={} if is_class else {part: len(index) for part, index in parts.items()},
         targets="" if is_class else _described(pool.images),
-        sources=_sources(conf, pool),
+        sources=_sources(conf, pool, val),
         pixels=describe_pixels(origin.contents, pool.preprocessing),
         left_out=origin.left_out,
         notes=tuple(map(one_line, (*origin.notes, *_notes(conf, pool, train)))),
@@ -107,16 +108,14 @@ def _described(images: Images) -> str:
     return f"{rows:,} images with {_counted(len(images.classes), 'number')}: {', '.join(named)}"
 
 
-def _sources(conf: DatasetConf, pool: Pool) -> dict[str, str]:
+def _sources(conf: DatasetConf, pool: Pool, val: Indices | None) -> dict[str, str]:
     sources = dict(pool.origin.sources)
     if conf.train_on_val:
         sources.pop("val", None)
         return sources | {"train": "with val"}
-    if pool.val is None:
-        sources["val"] = (
-            f"{100 * conf.val_fraction:g} % of train, drawn with dataset.split_seed="
-            f"{conf.split_seed}"
-        )
+    if pool.val is None and val is not None:
+        held = share_in_words(len(val), len(pool.train), asked=conf.val_fraction)
+        sources["val"] = f"{held} of train, drawn with dataset.split_seed={conf.split_seed}"
     return sources
 
 

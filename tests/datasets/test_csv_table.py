@@ -108,6 +108,13 @@ def test_groups_stay_together_and_the_draw_is_repeatable(load: Load) -> None:
     assert [f.name for f in parts(other)[2].files] == [f.name for f in parts(splits)[2].files]
 
 
+def test_it_says_how_much_was_held_out_where_groups_stay_whole(load: Load) -> None:
+    few = {"patient": [row // 10 for row in range(ROWS)]}
+    said = load(Target.numbers, "age", group="patient", columns=few).reading.lines()[1]
+    assert said.startswith("train 20; val 10 (33.3 % of train, drawn with dataset.split_seed=0)")
+    assert "test 10 (25 % of all)" in said
+
+
 def test_groups_that_are_all_of_a_class_are_not_held_out(load: Load) -> None:
     """Else it could not be learnt, and would be measured."""
     kinds = {"kind": ["rare" if row // 4 == 3 else "usual" for row in range(ROWS)]}
