@@ -185,12 +185,15 @@ def _uneven(names: Sequence[str], shares: Mapping[str, NDArray[np.int64]]) -> It
 def _absent(images: Images, shares: Mapping[str, NDArray[np.int64]]) -> Iterator[str]:
     """Warn of labels and classes that a part has nothing of, so that none is learnt or measured."""
     words = {Target.labels: "image of label", Target.masks: "pixel of class"}
+    zeros = {
+        Target.labels: ", which counts as 0 in its mAP",
+        Target.masks: ", which counts as 0 in its mIoU as soon as one pixel is taken for it",
+    }
     for part, counts in shares.items() if images.target in words else ():
         if absent := [name for name, n in zip(images.classes, counts, strict=True) if not n]:
             more = f" (and of {len(absent) - 1} others)" if len(absent) > 1 else ""
             what = words[images.target]
-            is_scored = images.target is Target.labels and part != "train"
-            zero = ", which counts as 0 in its mAP" if is_scored else ""
+            zero = "" if part == "train" else zeros[images.target]
             yield f"{part} has no {what} '{absent[0]}'{more}{zero}: add some, or leave it out"
 
 
