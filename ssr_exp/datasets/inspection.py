@@ -41,6 +41,7 @@ def inspect(
     warnings = [
         *origin.warnings,
         *(_uneven(names, shares) if is_class else _absent(pool.images, shares)),
+        *_scales(pool.images, train),
         *_doubles(pool, parts),
         *(_contradictions(pool) if is_class else ()),
         *(_ignored(pool, parts) if is_mask else ()),
@@ -195,6 +196,23 @@ def _absent(images: Images, shares: Mapping[str, NDArray[np.int64]]) -> Iterator
             what = words[images.target]
             zero = "" if part == "train" else zeros[images.target]
             yield f"{part} has no {what} '{absent[0]}'{more}{zero}: add some, or leave it out"
+
+
+def _scales(images: Images, train: Indices) -> Iterator[str]:
+    """Warn of numbers that an error in the unit of all of them hardly depends on."""
+    if images.target is not Target.numbers:
+        return
+    spreads = images.labels.numpy()[train].astype(np.float64).std(0)
+    most = int(spreads.argmax())
+    is_small = (spreads > 0) & (spreads < spreads[most] / 10)
+    small = [images.classes[at] for at in np.flatnonzero(is_small)]
+    if small:
+        more = f" (and {len(small) - 1} more)" if len(small) > 1 else ""
+        yield (
+            f"an RMSE of all targets hardly depends on '{small[0]}'{more}, which varies less than "
+            f"a tenth as much as '{images.classes[most]}': scale the columns alike, or learn one "
+            "alone"
+        )
 
 
 def _ignored(pool: Pool, parts: Mapping[str, Indices]) -> Iterator[str]:

@@ -108,6 +108,21 @@ def test_groups_stay_together_and_the_draw_is_repeatable(load: Load) -> None:
     assert [f.name for f in parts(other)[2].files] == [f.name for f in parts(splits)[2].files]
 
 
+def test_a_target_that_the_common_error_hardly_depends_on_is_named(load: Load) -> None:
+    columns: dict[str, list[object]] = {
+        "income": [1000 * row for row in range(ROWS)],
+        "wealth": [3000 * row for row in range(ROWS)],
+        "always": [1] * ROWS,
+    }
+    (said,) = load(
+        Target.numbers, "age", "income", "wealth", "always", columns=columns
+    ).reading.warnings
+    assert said.startswith("an RMSE of all targets hardly depends on 'age', which varies less than")
+    assert "as 'wealth': scale the columns alike, or learn one alone" in said
+    for alike in (["income", "wealth"], ["age"], ["age", "always"]):
+        assert not load(Target.numbers, *alike, columns=columns).reading.warnings
+
+
 def test_it_says_how_much_was_held_out_where_groups_stay_whole(load: Load) -> None:
     few = {"patient": [row // 10 for row in range(ROWS)]}
     said = load(Target.numbers, "age", group="patient", columns=few).reading.lines()[1]
