@@ -24,10 +24,11 @@ from ssr_exp.datasets.image_folder.parts import part_of
 from ssr_exp.datasets.images import Images, Indices, Pool, Target
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.datasets.reading import ImageOrigin
-from ssr_exp.datasets.split import drawn, stratified
+from ssr_exp.datasets.split import drawn, share_in_words, stratified
 from ssr_exp.errors import SsrError, cause
 
 TEST_SHARE, TEST_SEED = 0.1, 0  # of a table that does not say what is test
+LARGEST = torch.finfo(torch.float32).max  # number that can be learnt
 NAMED = 3  # rows, files or columns in an error
 YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no", "")  # cells of a label
 FLAGS = dict.fromkeys(YES, 1.0) | dict.fromkeys(NO, 0.0)
@@ -91,13 +92,16 @@ def _rows(path: Path) -> Rows:
         text = path.read_bytes().decode("utf-8-sig")
         first = text.partition("\n")[0]
         delimiter = max(",;\t", key=first.count)
-        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+        reader = csv.reader(
+            io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
+        )
+        lines = [(reader.line_num, [cell.strip() for cell in line]) for line in reader]
     except (OSError, ValueError, csv.Error) as error:
         raise SsrError(
             f"the table {path} cannot be read ({cause(error)}): type dataset.file=TABLE.csv, a "
             "table in UTF-8"
         ) from None
-    cells = [(n, [cell.strip() for cell in line]) for n, line in enumerate(lines, 1) if any(line)]
+    cells = [(number, line) for number, line in lines if any(line)]
     if len(cells) < 2:
         raise SsrError(f"the table {path} holds no rows: it needs a line of names and one an image")
     (_, names), *rest = cells
@@ -234,10 +238,11 @@ def _number(row: dict[str, str], column: str, path: Path, image: str) -> float:
         value = float(row[column])
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
+    if not abs(value) <= LARGEST:
+        limits = f" from {-LARGEST:.2g} to {LARGEST:.2g}" if math.isfinite(value) else ""
         raise SsrError(
-            f"{path}: {column} of {image!r} is {row[column]!r}, and it must be a number: mend the "
-            "row or leave it out"
+            f"{path}: {column} of {image!r} is {row[column]!r}, and it must be a number{limits}: "
+            "mend the row or leave it out"
         )
     return value
 
@@ -248,12 +253,12 @@ def _parts(
     """Take the parts that the table names, or draw a tenth as test."""
     index = np.arange(len(rows), dtype=np.int64)
     if conf.split is None:
-        words = {"test": f"{100 * TEST_SHARE:g} % of all"}
         if groups is None and images.target is Target.one_class:
             train, test = stratified(images, index, fraction=TEST_SHARE, seed=TEST_SEED)
         else:
             train, test = drawn(index, fraction=TEST_SHARE, seed=TEST_SEED, groups=groups)
-        return {"train": train, "test": test}, words
+        said = share_in_words(len(test), len(index), asked=TEST_SHARE)
+        return {"train": train, "test": test}, {"test": f"{said} of all"}
     named = [part_of(row[conf.split]) for row in rows]
     if None in named:
         word = rows[named.index(None)][conf.split]
@@ -284,6 +289,12 @@ def _check_parts(
     if images.target is Target.one_class:
         learnt = set(images.labels[torch.from_numpy(parts["train"])].tolist())
         if absent := [name for at, name in enumerate(images.classes) if at not in learnt]:
+            if conf.split is None:  # without groups each class would have been drawn from
+                raise SsrError(
+                    f"dataset.group holds out for test all images of class {absent[0]!r}, which "
+                    "then cannot be learnt: say in a column what is test, and type dataset.split "
+                    "with its name"
+                )
             raise SsrError(
                 f"{path}: no row of train is of class {absent[0]!r}: it cannot be learnt"
             )

@@ -11,6 +11,7 @@ from torch import Tensor
 from ssr_exp.config import DatasetConf
 from ssr_exp.datasets.images import IGNORED, Images, Indices, Pool, Target
 from ssr_exp.datasets.reading import Reading, describe_pixels
+from ssr_exp.datasets.split import share_in_words
 from ssr_exp.errors import SsrError, one_line
 
 DARK = 63  # of 255: 14 bits in files of 16 are no brighter
@@ -40,6 +41,7 @@ def inspect(
     warnings = [
         *origin.warnings,
         *(_uneven(names, shares) if is_class else _absent(pool.images, shares)),
+        *_scales(pool.images, train),
         *_doubles(pool, parts),
         *(_contradictions(pool) if is_class else ()),
         *(_ignored(pool, parts) if is_mask else ()),
@@ -52,7 +54,7 @@ def inspect(
         parts={part: dict(zip(names, map(int, n), strict=True)) for part, n in shares.items()},
         sizes={} if is_class else {part: len(index) for part, index in parts.items()},
         targets="" if is_class else _described(pool.images),
-        sources=_sources(conf, pool),
+        sources=_sources(conf, pool, val),
         pixels=describe_pixels(origin.contents, pool.preprocessing),
         left_out=origin.left_out,
         notes=tuple(map(one_line, (*origin.notes, *_notes(conf, pool, train)))),
@@ -107,16 +109,14 @@ def _described(images: Images) -> str:
     return f"{rows:,} images with {_counted(len(images.classes), 'number')}: {', '.join(named)}"
 
 
-def _sources(conf: DatasetConf, pool: Pool) -> dict[str, str]:
+def _sources(conf: DatasetConf, pool: Pool, val: Indices | None) -> dict[str, str]:
     sources = dict(pool.origin.sources)
     if conf.train_on_val:
         sources.pop("val", None)
         return sources | {"train": "with val"}
-    if pool.val is None:
-        sources["val"] = (
-            f"{100 * conf.val_fraction:g} % of train, drawn with dataset.split_seed="
-            f"{conf.split_seed}"
-        )
+    if pool.val is None and val is not None:
+        held = share_in_words(len(val), len(pool.train), asked=conf.val_fraction)
+        sources["val"] = f"{held} of train, drawn with dataset.split_seed={conf.split_seed}"
     return sources
 
 
@@ -186,13 +186,33 @@ def _uneven(names: Sequence[str], shares: Mapping[str, NDArray[np.int64]]) -> It
 def _absent(images: Images, shares: Mapping[str, NDArray[np.int64]]) -> Iterator[str]:
     """Warn of labels and classes that a part has nothing of, so that none is learnt or measured."""
     words = {Target.labels: "image of label", Target.masks: "pixel of class"}
+    zeros = {
+        Target.labels: ", which counts as 0 in its mAP",
+        Target.masks: ", which counts as 0 in its mIoU as soon as one pixel is taken for it",
+    }
     for part, counts in shares.items() if images.target in words else ():
         if absent := [name for name, n in zip(images.classes, counts, strict=True) if not n]:
             more = f" (and of {len(absent) - 1} others)" if len(absent) > 1 else ""
             what = words[images.target]
-            is_scored = images.target is Target.labels and part != "train"
-            zero = ", which counts as 0 in its mAP" if is_scored else ""
+            zero = "" if part == "train" else zeros[images.target]
             yield f"{part} has no {what} '{absent[0]}'{more}{zero}: add some, or leave it out"
+
+
+def _scales(images: Images, train: Indices) -> Iterator[str]:
+    """Warn of numbers that an error in the unit of all of them hardly depends on."""
+    if images.target is not Target.numbers:
+        return
+    spreads = images.labels.numpy()[train].astype(np.float64).std(0)
+    most = int(spreads.argmax())
+    is_small = (spreads > 0) & (spreads < spreads[most] / 10)
+    small = [images.classes[at] for at in np.flatnonzero(is_small)]
+    if small:
+        more = f" (and {len(small) - 1} more)" if len(small) > 1 else ""
+        yield (
+            f"an RMSE of all targets hardly depends on '{small[0]}'{more}, which varies less than "
+            f"a tenth as much as '{images.classes[most]}': scale the columns alike, or learn one "
+            "alone"
+        )
 
 
 def _ignored(pool: Pool, parts: Mapping[str, Indices]) -> Iterator[str]:

@@ -23,7 +23,7 @@ from ssr_exp.datasets.mask_files import PADDED
 from ssr_exp.datasets.mask_folder import MASKS, MaskListing, named
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.datasets.reading import ImageOrigin
-from ssr_exp.datasets.split import drawn
+from ssr_exp.datasets.split import drawn, share_in_words
 from ssr_exp.errors import SsrError
 
 TEST_SHARE, TEST_SEED = 0.1, 0  # of a folder that does not say what is test
@@ -165,4 +165,5 @@ def _parts(listing: MaskListing) -> tuple[dict[str, Indices], dict[str, str]]:
     if ALL not in index:
         return index, dict.fromkeys(index, "by its folder")
     train, test = drawn(index[ALL], fraction=TEST_SHARE, seed=TEST_SEED)
-    return {"train": train, "test": test}, {"test": f"{100 * TEST_SHARE:g} % of all"}
+    said = share_in_words(len(test), len(index[ALL]), asked=TEST_SHARE)
+    return {"train": train, "test": test}, {"test": f"{said} of all"}

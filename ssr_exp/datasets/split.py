@@ -11,6 +11,7 @@ from ssr_exp.datasets.images import Images, Indices, Target
 from ssr_exp.errors import SsrError
 
 _NAMED = 5  # classes in an error
+_NEAR = 0.05  # of a share, which nobody tells from the share that was asked for
 
 
 def stratified(
@@ -79,6 +80,16 @@ def drawn(
             room -= int(sizes[at])
     is_out = np.isin(keys, names[held or [int(sizes.argmin())]])
     return index[~is_out], index[is_out]
+
+
+def share_in_words(held_out: int, whole: int, *, asked: float) -> str:
+    """Say how much was held out, in percent: as it was asked for, if it is that up to rounding.
+
+    Each class gives at least one image, and groups stay whole, so it may be far more or less.
+    """
+    wanted = asked * whole
+    is_near = abs(held_out - wanted) <= max(0.5 + 1e-9, _NEAR * wanted)
+    return f"{100 * asked:g} %" if is_near else f"{100 * held_out / whole:.3g} %"
 
 
 def check_enough(

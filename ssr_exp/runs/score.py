@@ -14,6 +14,7 @@ from ssr_exp.files import FileModel
 
 PERCENT = "%"
 SHARE = (0.0, 1.0)  # bounds
+ROUNDING = 1e-5  # of numbers of single precision: a mean of shares may be 1.0000001
 VAL = re.compile(r"(?<![A-Za-z])(?:val|eval|valid|validation)(?![A-Za-z])")  # in a key
 DROP = re.compile(r"(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)\s*(%?)")
 
@@ -133,21 +134,25 @@ class Score(FileModel):
         low, high = self.limits
         return min(max(value, low), high)
 
+    def within_bounds(self, value: float) -> float | None:
+        """Bring a value within the bounds where rounding put it outside; None: it is outside."""
+        inside = self.clamped(value)
+        return inside if abs(value - inside) <= ROUNDING * max(abs(inside), 1.0) else None
+
     @property
     def limits(self) -> tuple[float, float]:
         """The bounds as numbers; infinite where there is none."""
         low, high = self.bounds
         return (-inf if low is None else low), (inf if high is None else high)
 
-    def check(self, value: float) -> None:
-        """Refuse a value that is out of bounds.
+    def check(self, value: float) -> float:
+        """Bring a finite value within the bounds, or refuse it: see `within_bounds`.
 
         Raises:
             SsrError: says which bounds, and asks where percent was taken for a share.
         """
-        low, high = self.limits
-        if not isfinite(value) or low <= value <= high:
-            return
+        if (inside := self.within_bounds(value)) is not None:
+            return inside
         percent = self.bounds == SHARE and 1 < value <= 100
         raise SsrError(
             f"{self.key} is {value:g}, out of its bounds {self.between()}"

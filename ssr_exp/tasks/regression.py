@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -97,11 +98,29 @@ class StandardisedR2(R2Score):
         super().update((preds - self.mean) / self.std, (target - self.mean) / self.std)
 
 
+class ScaledRMSE(MeanSquaredError):
+    """RMSE, whose squares single precision holds in any unit.
+
+    Args:
+        std: of each target, `num_targets`: the largest one is about the unit of the sums.
+    """
+
+    def __init__(self, std: Sequence[float]) -> None:
+        super().__init__(squared=False)
+        self._unit = 2.0 ** (math.frexp(max(std))[1] - 1)  # by a power of 2 nothing is rounded
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        super().update(preds / self._unit, target / self._unit)
+
+    def compute(self) -> Tensor:
+        return self._unit * super().compute()
+
+
 def _metrics(mean: Sequence[float], std: Sequence[float], part: str) -> dict[str, Metric]:
     if part == TRAIN:
-        return {"rmse": MeanSquaredError(squared=False)}
+        return {"rmse": ScaledRMSE(std)}
     return {
-        "rmse": MeanSquaredError(squared=False),
+        "rmse": ScaledRMSE(std),
         "mae": MeanAbsoluteError(),
         "r2": StandardisedR2(mean, std),
     }

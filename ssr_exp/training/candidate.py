@@ -105,8 +105,7 @@ class Told:
         wrong = [v for v in (score, test) if v is not None and not math.isfinite(v)]
         if wrong:
             return cls(None, None, {}, epochs, f"the {how.word} is {wrong[0]}")
-        for number in (score, test):
-            _check_bounds(number, how)
+        score, test = (None if v is None else _within_bounds(v, how) for v in (score, test))
         return cls(score, test, {k: v for k, v in finite.items() if math.isfinite(v)}, epochs)
 
 
@@ -161,10 +160,10 @@ def seconds(value: Any) -> float:
     return number
 
 
-def _check_bounds(value: float | None, how: Score) -> None:
-    low, high = how.limits
-    if value is None or low <= value <= high:
-        return
+def _within_bounds(value: float, how: Score) -> float:
+    if (inside := how.within_bounds(value)) is not None:
+        return inside
+    _, high = how.limits
     scale = ""
     if high == 1 and 1 < value <= 100:
         scale = " Is it in percent? Then divide it by 100."

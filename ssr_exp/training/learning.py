@@ -29,6 +29,7 @@ from ssr_exp.tasks.supervised import Supervised
 from ssr_exp.training import own_module, relinking
 
 LONGEST_UNIT = 40
+STEADY = 1e-9  # a deviation, as a share of the mean, that rounding of equal numbers may give
 HALVES = ("bf16-true", "16-true")  # precisions in which all numbers are of 16 bits
 NONE_IGNORED = -100  # no class, as torch has it
 # Keys of a task that only a module of the user's own reads.
@@ -266,4 +267,5 @@ def target_moments(images: Images) -> TargetMoments | None:
         return None
     numbers = images.labels.double()
     mean, std = numbers.mean(0), numbers.std(0, correction=0)
-    return tuple(mean.tolist()), tuple(torch.where(std < 1e-12, 1.0, std).tolist())
+    changes = std > STEADY * mean.abs()
+    return tuple(mean.tolist()), tuple(torch.where(changes, std, 1.0).tolist())

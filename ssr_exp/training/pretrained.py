@@ -90,7 +90,7 @@ def open(conf: Config, splits: Splits | UserData, seed: nn.Module, plan: Plan) -
         source = checkpoints.read(path, seeds.spell(conf.model), seed)
         _check_classes(path, source, splits)
         _check_images(path, source, splits)
-        _check_teachers_split(conf, path, source.split)
+        _check_teachers_split(conf, path, splits.fingerprint, source.split)
         if isinstance(splits, Splits):
             _check_normalization(path, source, moments or (splits.mean, splits.std))
         weight, temperature = conf.recipe.distill_weight, conf.recipe.distill_temperature
@@ -148,7 +148,7 @@ def _check_split(conf: Config, content: str, theirs: Split | None) -> None:
         SsrError: if they were.
     """
     ours = Split.model_validate(asdict(conf.dataset) | {"content": content})
-    if ours.train_on_val or theirs in (None, ours) or theirs.name != ours.name:
+    if theirs is None or _is_harmless(theirs, ours):
         return
     if theirs.words == ours.words:
         if theirs.content is not None:
@@ -166,10 +166,10 @@ def _check_split(conf: Config, content: str, theirs: Split | None) -> None:
     )
 
 
-def _check_teachers_split(conf: Config, path: str, theirs: Split | None) -> None:
+def _check_teachers_split(conf: Config, path: str, content: str, theirs: Split | None) -> None:
     """Say if a teacher has seen images of val: what it says of those of train may show it."""
-    ours = Split.model_validate(asdict(conf.dataset))
-    if theirs is None or ours.train_on_val or theirs.name != ours.name:
+    ours = Split.model_validate(asdict(conf.dataset) | {"content": content})
+    if theirs is None or _is_harmless(theirs, ours):
         return
     if theirs.words != ours.words:
         messages.say_once(
@@ -177,6 +177,17 @@ def _check_teachers_split(conf: Config, path: str, theirs: Split | None) -> None
             f"the teacher in {path} was trained on images that are val here (with {theirs}, and "
             f"this study has {ours}), so val may flatter what learns from it.",
         )
+    elif theirs.content is not None:
+        messages.say_once(
+            log,
+            f"the teacher in {path} was trained on other images, or on another split of them: if "
+            "it has seen images of val or test here, they flatter what learns from it.",
+        )
+
+
+def _is_harmless(theirs: Split, ours: Split) -> bool:
+    """Say whether there is no val, or a split of other images or the very same one was learned."""
+    return ours.train_on_val or theirs.name != ours.name or theirs.content == ours.content
 
 
 def _check_classes(path: str, source: PretrainedNetwork, splits: Splits | UserData) -> None:

@@ -17,7 +17,6 @@ from ssr_exp.training.callbacks import Checkpoint
 Fields = dict[str, Any]
 """Fields of a record, by its names."""
 
-ROUNDING = 1e-5  # of numbers of single precision
 MOST_NAMED = 8  # logged keys, where the one that is asked for is not among them
 
 
@@ -76,10 +75,7 @@ def read(score: Score, logged: Mapping[str, Any], part: str = VAL) -> float:
     value = float(logged[score.key])
     if not math.isfinite(value):
         raise Diverged(f"the training diverged: {score.key} is {value}")
-    inside = score.clamped(value)
-    if abs(value - inside) > ROUNDING * max(abs(inside), 1.0):  # a mean of shares may be 1.0000001
-        score.check(value)
-    return inside
+    return score.check(value)
 
 
 def others(trainer: Trainer, key: str) -> dict[str, float | None]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ssr_exp.config import DatasetConf
-from ssr_exp.datasets import in_memory
+from ssr_exp.datasets import csv_table, in_memory
 from ssr_exp.datasets.images import Splits, Target
 from ssr_exp.errors import SsrError
 from tests.datasets.pictures import noise
@@ -108,6 +108,28 @@ def test_groups_stay_together_and_the_draw_is_repeatable(load: Load) -> None:
     assert [f.name for f in parts(other)[2].files] == [f.name for f in parts(splits)[2].files]
 
 
+def test_a_target_that_the_common_error_hardly_depends_on_is_named(load: Load) -> None:
+    columns: dict[str, list[object]] = {
+        "income": [1000 * row for row in range(ROWS)],
+        "wealth": [3000 * row for row in range(ROWS)],
+        "always": [1] * ROWS,
+    }
+    (said,) = load(
+        Target.numbers, "age", "income", "wealth", "always", columns=columns
+    ).reading.warnings
+    assert said.startswith("an RMSE of all targets hardly depends on 'age', which varies less than")
+    assert "as 'wealth': scale the columns alike, or learn one alone" in said
+    for alike in (["income", "wealth"], ["age"], ["age", "always"]):
+        assert not load(Target.numbers, *alike, columns=columns).reading.warnings
+
+
+def test_it_says_how_much_was_held_out_where_groups_stay_whole(load: Load) -> None:
+    few = {"patient": [row // 10 for row in range(ROWS)]}
+    said = load(Target.numbers, "age", group="patient", columns=few).reading.lines()[1]
+    assert said.startswith("train 20; val 10 (33.3 % of train, drawn with dataset.split_seed=0)")
+    assert "test 10 (25 % of all)" in said
+
+
 def test_groups_that_are_all_of_a_class_are_not_held_out(load: Load) -> None:
     """Else it could not be learnt, and would be measured."""
     kinds = {"kind": ["rare" if row // 4 == 3 else "usual" for row in range(ROWS)]}
@@ -121,6 +143,17 @@ def test_groups_that_are_all_of_a_class_are_not_held_out(load: Load) -> None:
         else:
             assert splits.train.labels.unique().tolist() == [0, 1]
     assert 0 < refused < 20
+
+
+def test_groups_that_are_all_of_a_class_and_drawn_as_test_name_the_way_out(load: Load) -> None:
+    test = parts(load(Target.one_class, "kind", group="patient"))[2]
+    drawn = {int(file.stem) for file in test.files}
+    kinds = {"kind": ["rare" if row in drawn else "usual" for row in range(ROWS)]}
+    said = r"^dataset\.group holds out for test .* 'rare', .* in a column what is test, and type"
+    with pytest.raises(SsrError, match=said):
+        load(Target.one_class, "kind", group="patient", columns=kinds)
+    named = {"part": ["test" if row % 4 == 0 else "train" for row in range(ROWS)]}
+    load(Target.one_class, "kind", split="part", columns=kinds | named)
 
 
 def test_a_column_may_say_the_parts(load: Load) -> None:
@@ -173,6 +206,8 @@ def test_a_table_that_cannot_be_used_is_refused_in_one_sentence(name: str, load:
     [
         ({"age": ["", *range(1, ROWS)]}, "age of 'images/all/0.png' is ''"),
         ({"age": ["nan", *range(1, ROWS)]}, "age of 'images/all/0.png' is 'nan'"),
+        ({"age": [-1e39, *range(1, ROWS)]},
+         r"age of 'images/all/0.png' is '-1e\+39', .* number from -3.4e\+38 to 3.4e\+38: mend"),
         ({"image": ["images/all/1.png", *(f"images/all/{i}.png" for i in range(1, ROWS))]},
          "lists images/all/1.png twice"),
         ({"image": ["gone.png", *(f"images/all/{i}.png" for i in range(1, ROWS))]},
@@ -184,6 +219,25 @@ def test_a_cell_that_says_nothing_is_named(
 ) -> None:
     with pytest.raises(SsrError, match=match):
         load(Target.numbers, "age", columns=columns)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (['"image", "age"', '"a.png", "3"', " "], None),
+        (["image,age", '"a.png","3', '"', "b.png"], "line 4 has 1 cells for 2 columns"),
+    ],
+)
+def test_blanks_and_line_breaks_of_quoted_cells_are_none_of_the_table(
+    lines: list[str], said: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "quoted.csv"
+    path.write_text("\n".join(lines))
+    if said is None:
+        assert csv_table._rows(path) == [{"image": "a.png", "age": "3"}]
+    else:
+        with pytest.raises(SsrError, match=said):
+            csv_table._rows(path)
 
 
 def test_data_sets_of_classes_have_no_numbers(tmp_path: Path) -> None:

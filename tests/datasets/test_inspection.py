@@ -113,7 +113,7 @@ def test_many_classes_are_said_in_short(root: Path, load: Load) -> None:
 
 def test_with_train_on_val_there_is_no_val_to_speak_of(root: Path, load: Load) -> None:
     said = str(load(fill(root), train_on_val=True).reading)
-    assert "train 15 (with val); test 3 (10 % of all)" in said
+    assert "train 15 (with val); test 3 (16.7 % of all)" in said
 
 
 def test_a_cache_of_before_is_made_anew(root: Path, tmp_path: Path, load: Load) -> None:

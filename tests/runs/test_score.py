@@ -7,6 +7,7 @@ import pytest
 
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.score import ACCURACY, Direction, Score
+from ssr_exp.training.candidate import Told
 
 RMSE = Score(key="val/rmse", direction=Direction.min, unit="m", bounds=(0.0, None))
 DICE = Score(key="val/dice", unit="", bounds=(0.0, 1.0))
@@ -54,6 +55,17 @@ def test_a_value_out_of_bounds_is_refused() -> None:
         DICE.check(87.5)
     with pytest.raises(SsrError, match=r"val/rmse is -0.5, out of its bounds 0 to any"):
         RMSE.check(-0.5)
+
+
+@pytest.mark.parametrize("value", [1.0000001192, -1e-9])
+def test_what_rounding_put_outside_is_brought_within_the_bounds(value: float) -> None:
+    inside = round(value)
+    assert DICE.check(value) == DICE.within_bounds(value) == inside
+    told = Told.read({"score": value, "test": value}, DICE)
+    assert (told.score, told.test, told.error) == (inside, inside, "")
+    assert GAIN.within_bounds(value) == value
+    for outside in (1.00002, -2e-5):
+        assert DICE.within_bounds(outside) is None
 
 
 def test_a_score_on_test_is_told_from_that_on_val() -> None:

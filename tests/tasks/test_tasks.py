@@ -12,6 +12,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
+from torchmetrics import MeanSquaredError
 from torchmetrics.functional.classification import multilabel_average_precision
 from torchmetrics.functional.regression import r2_score
 
@@ -160,6 +161,17 @@ def test_r2_does_not_depend_on_where_the_numbers_lie(offset: float, scale: float
     for x, y in zip((guess / 2).split(64), (offset * scale + scale * truth).split(64), strict=True):
         task.validation_step((x, y), 0)
     assert task.tally("val").values()["r2"] == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("unit", [1.0, 2.0**-100, 2.0**100])
+def test_rmse_is_to_the_last_digit_that_of_ordinary_numbers_in_any_unit(unit: float) -> None:
+    """Squares of 1e30 are infinite in single precision, and those of 1e-30 are 0."""
+    task = Regression(nn.Identity(), RECIPE, [0.0] * 2, [unit, 0.3 * unit])
+    plain = MeanSquaredError(squared=False)
+    for x, y in zip(*(torch.randn(70, 2).split(64) for _ in range(2)), strict=True):
+        task.validation_step((x, unit * y), 0)
+        plain.update(x * torch.tensor([1, 0.3]), y)
+    assert task.tally("val").values()["rmse"] == unit * float(plain.compute())
 
 
 def test_a_unit_of_targets_changes_no_training(measured: Callable[..., dict[str, float]]) -> None:

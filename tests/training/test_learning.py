@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -44,6 +46,16 @@ def test_a_label_counts_as_much_as_its_absence() -> None:
 def test_what_there_is_nothing_of_weighs_no_more_in_a_larger_set(target: Target) -> None:
     few, many = (images(target, [factor * size for size in SIZES]) for factor in (1, 100))
     torch.testing.assert_close(learning.balanced(few), learning.balanced(many))
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-13, 1e13])
+def test_in_any_unit_only_a_number_that_never_changes_has_the_deviation_1(unit: float) -> None:
+    """Farads of small capacitors are numbers of 1e-13, and differ all the same."""
+    rows = unit * torch.tensor([[3.0, 0.1, 0.0], [5.0, 0.1, 0.0], [8.0, 0.1, 0.0]])
+    pixels = torch.zeros(3, 1, 1, 1, dtype=torch.uint8)
+    moments = learning.target_moments(Images(pixels, rows, ("a", "b", "c"), target=Target.numbers))
+    assert moments is not None
+    assert moments[1] == (pytest.approx(unit * math.sqrt(38 / 9), rel=1e-6), 1, 1)
 
 
 @pytest.mark.parametrize("precision", ["bf16-true", "16-true"])

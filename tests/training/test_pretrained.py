@@ -27,6 +27,7 @@ from ssr_exp.tasks.regression import Regression
 from ssr_exp.training import checkpoints, fit, opened_study, pretrained, run
 from ssr_exp.training.checkpoints import PretrainedNetwork
 from ssr_exp.training.opened_study import OpenedStudy
+from tests.datasets.pictures import noise
 
 Compose = Callable[..., Config]
 Save = Callable[..., Path]
@@ -378,8 +379,25 @@ def test_of_other_images_with_the_same_keys_it_is_said_that_val_may_flatter(
         told["dataset"]["content"] = "0" * 64
     path.write_text(json.dumps(told))
     assert opened(*inherit(folder)).pretrained.state is not None
+    assert opened(f"recipe.distill={folder}").pretrained.teacher is not None
     said = "was trained on other images, or on another split of them"
-    assert (said in caplog.text) is is_other
+    for whose in ("network", "teacher"):
+        assert (f"the {whose} in {folder} {said}" in caplog.text) is is_other
+
+
+def test_a_split_that_the_data_came_with_is_the_same_whatever_would_have_drawn_it(
+    leave: Callable[..., Path],
+    opened: Callable[..., OpenedStudy],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for part in ("train", "val"):
+        noise(tmp_path / "own" / part, cat=6, dog=6)
+    words = ("dataset=image_folder", f"dataset.root={tmp_path / 'own'}", "dataset.resize=8")
+    folder = leave(*words, "dataset.split_seed=1", network=FULL)
+    assert opened(*words, *inherit(folder)).pretrained.state is not None
+    assert opened(*words, f"recipe.distill={folder}").pretrained.teacher is not None
+    assert "was trained on" not in caplog.text
 
 
 def test_a_run_is_built_for_its_own_images(

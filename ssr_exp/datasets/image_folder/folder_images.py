@@ -24,12 +24,12 @@ from ssr_exp.datasets.image_folder.parts import ALL
 from ssr_exp.datasets.image_folder.survey import Survey, survey
 from ssr_exp.datasets.images import Images, Indices, Pool
 from ssr_exp.datasets.preprocessing import Preprocessing, size_of
-from ssr_exp.datasets.split import check_enough, hold_out_val, stratified
+from ssr_exp.datasets.split import check_enough, hold_out_val, share_in_words, stratified
 from ssr_exp.errors import SsrError
 
 log = logging.getLogger(__name__)
 
-TEST_SEED = 0  # test images stay the same when `dataset.split_seed` changes
+TEST_SHARE, TEST_SEED = 0.1, 0  # test images stay the same when `dataset.split_seed` changes
 Parts = tuple[dict[str, Indices], dict[str, str]]  # positions and source, in words, of each part
 
 
@@ -162,8 +162,9 @@ def _parts(listed: Listing, images: Images, conf: DatasetConf) -> Parts:
     is_split, sources = ALL in index, listed.origin.sources
     _check_enough(listed, conf)
     if is_split:
-        train, test = stratified(images, index[ALL], fraction=0.1, seed=TEST_SEED)
-        index, sources = {"train": train, "test": test}, {"test": "10 % of all"}
+        train, test = stratified(images, index[ALL], fraction=TEST_SHARE, seed=TEST_SEED)
+        said = share_in_words(len(test), len(index[ALL]), asked=TEST_SHARE)
+        index, sources = {"train": train, "test": test}, {"test": f"{said} of all"}
     return index, sources
 
 

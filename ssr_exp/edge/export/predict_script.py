@@ -237,10 +237,13 @@ def _rows(path: Path, options: argparse.Namespace) -> Iterator[tuple[Path, Named
     try:
         text = path.read_bytes().decode("utf-8-sig")
         delimiter = max(",;\t", key=text.partition("\n")[0].count)
-        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+        reader = csv.reader(
+            io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
+        )
+        lines = [[cell.strip() for cell in cells] for cells in reader]
     except (OSError, ValueError, csv.Error) as error:
         raise ValueError(f"the table {path} cannot be read: {error}") from None
-    names, *rows = [[cell.strip() for cell in cells] for cells in lines if any(cells)] or [[]]
+    names, *rows = [cells for cells in lines if any(cells)] or [[]]
     wanted = [known["image"], *(known["targets"] if options.score else ())]
     wanted += [column] if column else []
     if missing := [name for name in wanted if name not in names]:

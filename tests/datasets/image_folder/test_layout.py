@@ -43,7 +43,7 @@ def test_split_folders_have_all_usual_names(root: Path, names: tuple[str, ...], 
 def test_train_and_test_leave_val_to_be_split_off(root: Path, load: Load) -> None:
     splits = load(split(root, "Train", "Test"))
     assert counts(splits) == {"train": 12, "val": 6, "test": 18}
-    assert "25 % of train" in str(splits.reading)
+    assert "33.3 % of train" in str(splits.reading)
 
 
 def test_val_without_train_says_what_to_type(root: Path, load: Load, refused: Refused) -> None:

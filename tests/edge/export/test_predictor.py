@@ -412,7 +412,7 @@ NAMES = ["dark", "bright", "never"]
 TABLES = {
     "flags.csv": (NAMES, "picture; dark; bright; never\ndark.png; 1; no; 0\nbright.png;;yes;\n"),
     "words.tsv": (["words"], "picture\twords\ndark.png\tdark \nbright.png\tbright; dark\n"),
-    "sizes.csv": (NAMES, "picture,dark,bright,never\ndark.png,4,0,1\n bright.png,2,0,1e0\n"),
+    "sizes.csv": (NAMES, 'picture, "dark",bright,never\ndark.png,4,0,1\n bright.png,2,0,"1e0"\n '),
 }
 
 
