@@ -127,6 +127,7 @@ def test_a_command_that_is_printed_is_one_word_a_name(name: str) -> None:
     assert shlex.split(command) == [
         "hf",
         "upload",
+        "--private",
         "me/it",
         str(Path("/runs") / name.replace("\0", "")),
         ".",

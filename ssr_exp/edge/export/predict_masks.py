@@ -203,12 +203,11 @@ def masks_in(folder: Path) -> dict[str, list[Path]]:
     except OSError as error:
         raise ValueError(f"the masks in {folder} cannot be read ({error.strerror})") from None
     paths = [path for path in paths if path.suffix.lower() not in NO_MASKS]
-    ordered = sorted(paths, key=lambda path: (path.suffix.lower() not in SUFFIXES, path))
-    for path in ordered:
-        found.setdefault(path.stem, []).append(path)
-    for path in ordered:  # `a-mask.png` is of `a.jpg`, if no `a.png` is
-        if (shorter := ADDED.sub("", path.stem)) != path.stem:
-            found.setdefault(shorter, []).append(path)
+    names = {(stem, path) for path in paths for stem in (path.stem, ADDED.sub("", path.stem))}
+    # `a-mask.png` is of `a.jpg`, if no `a.png` is
+    ranks = ((p.suffix.lower() not in SUFFIXES, stem != p.stem, p, stem) for stem, p in names)
+    for *_, path, stem in sorted(ranks):
+        found.setdefault(stem, []).append(path)
     return found
 
 

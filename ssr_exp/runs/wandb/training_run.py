@@ -81,6 +81,7 @@ def start(
     if conf.mode is WandbMode.disabled:
         return None
     os.environ.setdefault("WANDB_ERROR_REPORTING", str(conf.share_machine).lower())
+    os.environ.setdefault("WANDB_SILENT", "true")  # else it asks at a terminal for a key
     wanted: dict[str, Any] = {
         "project": conf.project,
         "entity": conf.entity,
@@ -128,7 +129,6 @@ def _online(conf: LoggerConf, wanted: dict[str, Any]) -> wandb.Run | None:
     if _failed_at is not None and time.monotonic() - _failed_at < RETRY_AFTER_S:
         return None
     try:
-        wandb.setup(settings=wandb.Settings(silent=True))  # by which nobody is asked for a key
         return wandb.init(mode="online", settings=_settings(conf), **wanted)
     except Exception as error:  # of the network, of the account, or of W&B's own process
         if "id" in wanted and DELETED in str(error):
