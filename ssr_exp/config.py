@@ -628,6 +628,8 @@ class ReportConfig:
 
 
 OWN_DATA = ("target", "arguments", "version")  # of a data set, where dataset=module serves it
+# Keys whose texts name a place, and may hold any sign.
+PLACES = ("dataset.root", "dataset.file", "modifiers.file", "runs.file", "latency.file")
 
 
 def read_of_recipe(*, is_own_data: bool) -> tuple[str, ...]:

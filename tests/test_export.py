@@ -178,7 +178,7 @@ def test_a_network_is_named_by_its_folder_too_exported_again_and_pushed_where_th
         assert (ended.code, ended.err) == (0, "")
         assert ended.out.endswith(f"export: {tmp_path}/again\n")
     assert ended.lines("model.pt2", "torch.export", "100.00")
-    assert ended.lines("not pushed", "hf upload me/net")
+    assert ended.lines("not pushed", "hf upload --private me/net")
     record = (tmp_path / "again" / store.RECORD_FILE).read_bytes()
     assert record == (folder(exported) / store.RECORD_FILE).read_bytes()
     assert not [p for p in tmp_path.rglob("*") if p.name in ("new", "old")]

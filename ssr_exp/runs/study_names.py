@@ -18,7 +18,7 @@ from typing import Literal
 from pydantic import Field
 
 from ssr_exp import files
-from ssr_exp.config import PathsConf
+from ssr_exp.config import PLACES, PathsConf
 from ssr_exp.errors import SsrError
 from ssr_exp.files import FileModel
 from ssr_exp.runs import studies
@@ -40,8 +40,6 @@ MOST = 12  # names in a sentence
 PLAIN_WORD = re.compile(r"(?P<key>[a-z]\w*(?:\.[a-z]\w*)*)=(?P<value>[\w\s.,%/+'\"\[\]-]*)")
 PRESET = re.compile(r"[\w.,%+\[\]-]*")  # what a key without a dot may be: a preset or a number
 PATHS = ("checkpoint",)  # but these
-# Texts that name a place, and may hold any sign but one that looks something up.
-PLACES = {"dataset.root", "dataset.file", "modifiers.file", "runs.file", "latency.file"}
 # Parts of keys that name what is called, or send what is measured to others.
 TRUSTED = {"target", "arguments", "hydra", "entity", "share_machine", "example_inputs"}
 
@@ -90,7 +88,7 @@ class Begun(FileModel):
 def needs_trust(word: str) -> bool:
     """Say whether a word may call code, send results away, or read this machine's environment."""
     key, _, value = word.partition("=")
-    if key in PLACES and "$" not in value:
+    if key in PLACES and "$" not in value:  # which would look something up
         return False
     if (read := PLAIN_WORD.fullmatch(word)) is None:
         return True

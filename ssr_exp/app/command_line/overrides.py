@@ -40,15 +40,12 @@ from ssr_exp.app.command_line.keys import (
     number,
     several,
 )
-from ssr_exp.config import OWN_DATA, SCHEMAS, Config, read_of_recipe
+from ssr_exp.config import OWN_DATA, PLACES, SCHEMAS, Config, read_of_recipe
 from ssr_exp.errors import SsrError
-from ssr_exp.runs import study_names
 
 MOST = 100_000  # configurations that one command may stand for
 # Texts that name a place: Hydra reads 2024_01 as a number, and a comma as a sweep.
-PLACES = study_names.PLACES | set(
-    "paths.runs paths.data checkpoint recipe.distill run to root file".split()
-)
+ALL_PLACES = {*PLACES, *"paths.runs paths.data checkpoint recipe.distill run to root file".split()}
 NAMES = ("study", "name")  # likewise, and the fingerprint 1234567e
 EXAMPLES = {int: "1", float: "0.5", bool: "true"}
 # A path where the name of a preset belongs, and what it is the value of.
@@ -254,7 +251,7 @@ class Checker:
     def _check_values(self, override: Override) -> None:
         """Hold a value, or each that is swept over, against the key's type."""
         key, word, raw = override.key_or_group, override.input_line, override.get_value_string()
-        if key in PLACES and quoting.is_misread(override):
+        if key in ALL_PLACES and quoting.is_misread(override):
             self._refuse_for_quotes(key, raw, f"{word} is not read as a name", " if it is one")
         if isinstance(override.value(), IntervalSweep):
             raise SsrError(f"{word}: an interval has no steps{self._sweep(key)}.")

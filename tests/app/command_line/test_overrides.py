@@ -258,7 +258,7 @@ def kinds_of_keys(command: str) -> list[str]:
     drawn = {str(kind.type): key for key, kind in known.items()}
     presets = Checker(command).groups
     others = ("lrr", "modle", "hydra.job.name", "hydra.job.nmae", "hydra.launcher.n_job")
-    places = overrides.PLACES & known.keys()
+    places = overrides.ALL_PLACES & known.keys()
     return sorted({*drawn.values(), *places, *presets, *others, "hydra/launcher", "hydra/lancher"})
 
 
@@ -396,7 +396,7 @@ def test_a_sweep_over_nothing_is_taken() -> None:
 
 def test_the_keys_of_places_are_there() -> None:
     known = {key for name in SCHEMAS for key in keys_of_command(name)}
-    assert known >= overrides.PLACES
+    assert known >= overrides.ALL_PLACES
 
 
 @pytest.mark.parametrize("name", ["2024_01", "12345e67", "70943211", "1e3"])
