@@ -133,7 +133,7 @@ def _study(
         return
     told, rows = predictions.latest(store, name), _rows(store, name)
     if not rows and (left := _left(store, name, records)):
-        yield f"Of its first networks {left} are not trained yet, so nothing follows from it.\n"
+        yield f"Of the networks that it planned, {left} are not trained yet, so nothing follows.\n"
         yield from _trained(found)
         return
     yield from _results(rows) if rows else _begun(found[0], early)
@@ -171,8 +171,8 @@ def _begun(one: Record, tested: Sequence[Record]) -> Iterator[str]:
 
 
 def _left(store: Store, name: str, records: Sequence[Record]) -> int:
-    """Count the first networks of a study's search that nobody has tried."""
-    plans = store.study_folder(name).glob(f"{predictions.FOLDER}/*/round0.json")
+    """Count the networks of a study's search, as far as it is planned, that nobody has tried."""
+    plans = store.study_folder(name).glob(f"{predictions.FOLDER}/*/round*.json")
     planned = {one["network"] for path in plans for one in json.loads(path.read_text())["planned"]}
     return len(planned - {record.network for record in records})
 
