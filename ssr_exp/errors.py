@@ -69,7 +69,7 @@ def of_a_path(error: BaseException) -> str | None:
     if isinstance(error, PermissionError) and error.filename is not None:
         return f"{error.filename} is not open to you ({error.strerror}): name another place."
     if isinstance(error, RuntimeError) and "home directory" in str(error):  # Path.expanduser's
-        return "a path begins with ~ and the name of no user: type ~/PATH, or the whole path."
+        return "a path begins with ~, and no such home folder is known: type the whole path."
     return None
 
 

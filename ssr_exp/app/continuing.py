@@ -109,7 +109,9 @@ class Continued:
         study_names.check_given(store, opened.name, opened.fields, self.name)
         if not (store.study_folder(opened.name) / studies.FILE).exists():
             for said in store.renamed(opened.name).values():
-                raise SsrError(f"{said}; else its networks would be trained again.")
+                raise SsrError(
+                    f"{said}, or move it out of {store.root}; else its networks would be trained again."
+                )
             run.describe_study(opened, conf, store)
         self.uses.enter_context(removal.using(store, opened.name))
         asked = None if words is None else self._asked(store, opened, words)

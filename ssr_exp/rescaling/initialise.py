@@ -350,8 +350,9 @@ def _samples(seed: nn.Module, leaves: Mapping[str, PlannedTensor]) -> list[_Samp
 
 def _fans(weight: Tensor, owner: nn.Module) -> tuple[float, float, int]:
     kernel = weight[0, 0].numel() if weight.ndim > 2 else 1
-    groups = owner.groups if isinstance(owner, nn.modules.conv._ConvNd) else 1
-    return weight.shape[1] * kernel, weight.shape[0] * kernel, groups
+    groups = getattr(owner, "groups", 1)  # which may be anything of a user's own
+    is_count = isinstance(groups, int) and groups > 0
+    return weight.shape[1] * kernel, weight.shape[0] * kernel, groups if is_count else 1
 
 
 def _is_constant(parameter: Tensor) -> bool:

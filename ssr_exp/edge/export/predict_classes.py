@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-UNKNOWN = "no image lies in a folder that is named by a label, or in a table: leave out --score"
+UNKNOWN = "no folder within what was named is a label, and no table was: leave out --score"
 
 
 def add_options(parser: argparse.ArgumentParser, count: Callable[[str], int]) -> None:

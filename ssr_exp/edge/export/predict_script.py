@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Predict what a command line names; the exit status is 1 if anything could not be read."""
     options = _parser().parse_args(arguments)
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # so large a one is refused
-    options.images = list(_expanded(options.images))
+    options.images, options.without = list(_expanded(options.images)), []
     if (model := _model(options.model)) is None:
         return _failed(f"there is no file {options.model or _known()}: type --model FILE")
     if model.suffix not in LOADERS:
@@ -105,6 +105,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         named = dict(_files(options, faults.append))
     except ValueError as error:
         return _failed(str(error))
+    for said in options.without:
+        _failed(said)
+    if options.without and not named:
+        return 1
     for fault in faults:
         _failed(f"the folder {fault.filename} cannot be read ({fault.strerror})")
     if options.score:
@@ -264,7 +268,7 @@ def _rows(path: Path, options: argparse.Namespace) -> Iterator[tuple[Path, Named
         yield Path(options.root or path.parent) / row[known["image"]], Named(True, truth)
     if is_empty:
         others = ", ".join(list(said)[:SHOWN]) + ", ..." * (len(said) > SHOWN)
-        raise ValueError(f"{path}: no row says {options.only}; they say {others}")
+        options.without.append(f"{path}: no row says {options.only}; they say {others}")
 
 
 def _reason(error: Exception) -> str:

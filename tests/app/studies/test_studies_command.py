@@ -64,7 +64,7 @@ def ssr_studies(store: Store, capsys: Capsys) -> Studies:
 
 def test_a_path_that_cannot_be_one_is_a_sentence(capsys: Capsys) -> None:
     assert main(["--runs", "~nobody-is-called-so"]) == 1
-    assert "a path begins with ~ and the name of no user" in capsys.readouterr().err
+    assert "a path begins with ~, and no such home folder is known" in capsys.readouterr().err
     denied = PermissionError(13, "Permission denied", "/home/anna/runs")
     assert str(errors.of_a_path(denied)).startswith("/home/anna/runs is not open to you")
 

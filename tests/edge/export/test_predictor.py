@@ -335,7 +335,7 @@ def test_images_without_labels_are_not_scored(run: Run, tmp_path: Path) -> None:
     save(tmp_path / "all" / "test" / "1.png", 10)
     ended = run("--score", "all")
     assert (ended.code, ended.out) == (1, "")
-    assert "no image lies in a folder that is named by a label" in ended.err
+    assert "no folder within what was named is a label" in ended.err
     save(tmp_path / "all" / "dark" / "1.png", 10)
     ended = run("--score", "all")
     assert ended.out == "100.00 % of 1 images have the label of their folder\n"
@@ -479,6 +479,10 @@ def test_numbers_are_printed_in_their_unit_and_scored(
     assert said.endswith("of 1 images\n")
     shutil.move(tmp_path / "images/sizes.csv", tmp_path / "sizes.csv")
     assert run("--score", "sizes.csv", "--root", "images").out.endswith("of 2 images\n")
+    (tmp_path / "more.csv").write_text("picture,dark,bright,never\nnone.png,1,2,3\n")
+    only = ("--score", "--root", "images", "--only", "picture=dark.png")
+    both = run(*only, "more.csv", "sizes.csv")
+    assert both.out == said and "more.csv: no row says picture=dark.png; they say" in both.err
 
 
 @pytest.mark.parametrize(
