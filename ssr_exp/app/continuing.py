@@ -110,7 +110,8 @@ class Continued:
         if not (store.study_folder(opened.name) / studies.FILE).exists():
             for said in store.renamed(opened.name).values():
                 raise SsrError(
-                    f"{said}, or move it out of {store.root}; else its networks would be trained again."
+                    f"{said}, or move it out of {store.root}; else its networks would be trained "
+                    "again."
                 )
             run.describe_study(opened, conf, store)
         self.uses.enter_context(removal.using(store, opened.name))
