@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
 from ssr_exp.app.ask_tell.enqueued import Queue
 from ssr_exp.config import ObjectiveConf
-from ssr_exp.errors import SsrError
 from ssr_exp.report import search_results, trade_offs
-from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import FINALIST, Record
 from ssr_exp.runs.store import Store
 from ssr_exp.search import answer, decision, other_networks
@@ -142,10 +139,10 @@ def with_arms(decided: Decision, belief: Belief, tested: Sequence[Result]) -> De
     """
     if not tested or tested[0].contender.role != answer.BASELINE:
         return decided
-    drops = dict[Architecture, float]()
-    for one in tested[1:]:
-        with suppress(SsrError):  # what a search with other frozen segments tested is none of it
-            if (code := one.contender.network) is not None:
-                network = belief.history.space.parse(code)
-                drops[network] = belief.score.drop(one.score, tested[0].score)
+    found = ((belief.history.space.find(one.contender.network or ""), one) for one in tested[1:])
+    drops = {
+        network: belief.score.drop(one.score, tested[0].score)
+        for network, one in found
+        if network is not None
+    }
     return replace(decided, drops=drops | {**decided.drops})

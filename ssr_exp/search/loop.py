@@ -10,7 +10,6 @@ import itertools
 import logging
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -173,7 +172,7 @@ class Search:
             trained,
             self.conf,
             excluded=self._parsed(self.book.networks() | history.unusable(records)),
-            unmeasured=self._known(history.unmeasured(records)),
+            unmeasured=filter(None, map(self.space.find, history.unmeasured(records))),
             pending=self._parsed(self.evidence.pending().union(running)),
             elsewhere=history.from_records(self.space, self.evidence.elsewhere()),
             latencies=self.latencies,
@@ -354,14 +353,6 @@ class Search:
         if len(both) < FEWEST:
             too_few.refuse_first(self.space, self.conf, len(both))
         return [self.space.code(a) for a in self.first if a not in trained]
-
-    def _known(self, names: Iterable[str]) -> list[Architecture]:
-        """Parse the names of networks that the lattice holds."""
-        known = []
-        for name in names:
-            with suppress(SsrError):  # of other frozen segments, say
-                known.append(self.space.parse(name))
-        return known
 
     def _parsed(self, names: Iterable[str]) -> list[Architecture]:
         architectures = []

@@ -184,6 +184,13 @@ class Space:
         """
         return codes.parse(self.plan, code)
 
+    def find(self, code: str) -> Architecture | None:
+        """Read a network's code; None if it is of other frozen segments, or another plan."""
+        try:
+            return self.parse(code)
+        except SsrError:
+            return None
+
     @cached_property
     def baseline(self) -> Cost:
         """The seed network's cost."""
