@@ -18,7 +18,7 @@ from ssr_exp.config import SearchConfig
 from ssr_exp.datasets import in_memory
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.store import Store
-from ssr_exp.training import finalists, opened_study
+from ssr_exp.training import finalists, opened_study, study_parts
 from tests.conftest import ROOT, Command, Compose, Ended, Instant, small
 
 pytestmark = pytest.mark.usefixtures("repeatable", "no_compiler")
@@ -236,7 +236,7 @@ def test_settings_that_would_be_ignored_are_refused_before_images_are_read(
         raise AssertionError("images were read")
 
     monkeypatch.setattr(in_memory, "load", read)
-    opened_study._splits.cache_clear()
+    study_parts._splits.cache_clear()
     assert "latency=file in a command" in search("latency.file=phone.json").err
 
 

@@ -30,9 +30,9 @@ from ssr_exp.rescaling.inputs import of_shape
 from ssr_exp.runs import studies
 from ssr_exp.runs.store import LAST_CHECKPOINT, Store, module_weights
 from ssr_exp.tasks.supervised import VAL, Supervised
-from ssr_exp.training import learning, opened_study
-from ssr_exp.training.opened_study import TARGETS
+from ssr_exp.training import learning, study_parts
 from ssr_exp.training.own_validation import OwnValidation
+from ssr_exp.training.study_parts import TARGETS
 
 log = logging.getLogger(__name__)
 
@@ -167,8 +167,8 @@ def _validation(batch: int, chosen: Selection, shared: Config, *, learnt: bool) 
     about, task, asked = chosen.about, shared.task, shared.dataset
     if asked.target is None:
         whole = replace(shared, dataset=replace(asked, train_on_val=learnt))
-        _check(opened_study.images(whole), asked, chosen, Path(shared.paths.data))
-        images = opened_study.images(shared)
+        _check(study_parts.images(whole), asked, chosen, Path(shared.paths.data))
+        images = study_parts.images(shared)
         splits: Splits | UserData = images.normalised_by(about.mean, about.std)
     else:
         nothing = Reading(asked.name, {}, {}, "")

@@ -24,7 +24,7 @@ from ssr_exp.rescaling import codes, cost, seeds
 from ssr_exp.rescaling.cost import Cost
 from ssr_exp.runs.record import FINALIST, Record
 from ssr_exp.runs.store import LAST_CHECKPOINT, Store
-from ssr_exp.training import opened_study, pretrained
+from ssr_exp.training import opened_study, pretrained, study_parts
 from ssr_exp.training.opened_study import OpenedStudy
 from ssr_exp.training.sweep import ALONE
 
@@ -55,7 +55,7 @@ def check(whole: SearchConfig, opened: OpenedStudy) -> None:
         )
     if conf.seeds:
         last = replace(whole.dataset, train_on_val=learns_val(whole))
-        opened_study.try_test(replace(whole, dataset=last))
+        study_parts.try_test(replace(whole, dataset=last))
 
 
 def learns_val(conf: Config) -> bool:

@@ -8,30 +8,18 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from torch import nn
 
 from ssr_exp import config
-from ssr_exp.config import (
-    Config,
-    DatasetConf,
-    Init,
-    ModelConf,
-    PathsConf,
-    SegmentConf,
-    TaskConf,
-    TaskKind,
-)
-from ssr_exp.datasets import augmentation, in_memory, share, sources, user_data
-from ssr_exp.datasets.images import Splits, Target
+from ssr_exp.config import Config, TaskKind
+from ssr_exp.datasets import augmentation, share
+from ssr_exp.datasets.images import Splits
 from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import adapt, codes, planning, rescale, seeds, sets, user_modules
-from ssr_exp.rescaling.inputs import Signature
+from ssr_exp.rescaling import codes, rescale, seeds, sets
 from ssr_exp.rescaling.network_parts import Part
 from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.runs import proposal, store, studies
@@ -41,24 +29,14 @@ from ssr_exp.training import (
     batch_norm,
     fingerprint,
     learning,
-    own_data,
-    own_module,
     own_names,
-    preflight,
     pretrained,
+    study_parts,
 )
-from ssr_exp.training.config_key import ConfigKey
-from ssr_exp.training.preflight import Tried
 from ssr_exp.training.pretrained import Pretrained
 
 log = logging.getLogger(__name__)
 
-TARGETS = {
-    TaskKind.classification: Target.one_class,
-    TaskKind.multilabel: Target.labels,
-    TaskKind.regression: Target.numbers,
-    TaskKind.segmentation: Target.masks,
-}
 AnyConf = TypeVar("AnyConf", bound=Config)
 ORIGIN = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
@@ -185,14 +163,14 @@ def open(conf: Config) -> OpenedStudy:
     own_names.check(conf)
     pretrained.check(conf)
     if conf.task.name is TaskKind.module:  # tried before its network is known
-        conf = _in_precision(conf, acceleration.of_own_module(conf.trainer))
+        conf = study_parts.in_precision(conf, acceleration.of_own_module(conf.trainer))
     score = learning.score(conf.task)
-    splits, tried = _data(conf)
+    splits, tried = study_parts.data(conf)
     _check_test(conf, splits)
     if isinstance(splits, Splits):
         augmentation.check(conf.dataset, splits, conf.recipe.batch_size)
         share.check(conf.recipe.batch_size, len(splits.train), conf.trainer.devices)
-    seed_network, plan = _seed_and_plan(conf, splits, tried)
+    seed_network, plan = study_parts.seed_and_plan(conf, splits, tried)
     batch_norm.check(conf, seed_network)
     taken = pretrained.open(conf, splits, seed_network, plan)
     if taken.moments is not None and isinstance(splits, Splits):
@@ -218,39 +196,7 @@ def _check_test(conf: Config, splits: Splits | UserData) -> None:
             f"trainer.test=true, but data set {splits.name} has no test images: add a test folder "
             f"beside train (or rows of a table that say test), or type {without}trainer.test=false."
         )
-    try_test(conf)
-
-
-def _seed_and_plan(
-    conf: Config, splits: Splits | UserData, tried: Tried | None
-) -> tuple[nn.Module, Plan]:
-    """Make the seed network and trace it; refuse one that cannot learn what there is to learn.
-
-    Raises:
-        SsrError: if it cannot be traced, or puts out something else than its task needs.
-    """
-    is_own = conf.task.name is TaskKind.module
-    try:
-        seed_network, plan = _traced(
-            ConfigKey(conf.model),
-            ConfigKey(conf.segment),
-            splits.num_classes,
-            splits.image_shape,
-            ConfigKey(None if tried is None else tried.inputs.stored),
-        )
-    except SsrError as error:
-        if not is_own:
-            raise
-        raise SsrError(
-            f"{error} Where a part of it can be rescaled, type "
-            f"task.network={conf.task.network}.PART, such as {conf.task.network}.backbone."
-        ) from None
-    if not is_own:
-        shape = adapt.output_shape(seed_network, splits.image_shape)
-        learning.check_output(conf.task, conf.model.name, shape, splits.image_shape[1:])
-    elif conf.init.kind is Init.fresh:
-        _say_what_is_dropped(ConfigKey(conf.task), splits.num_classes, splits.image_shape[0])
-    return seed_network, plan
+    study_parts.try_test(conf)
 
 
 def _fields(
@@ -271,7 +217,7 @@ def _fields(
         return runs.study_folder(_name(conf, fields)).is_dir()
 
     def fields_in(precision: str) -> dict[str, Any]:
-        asked = _in_precision(conf, precision)
+        asked = study_parts.in_precision(conf, precision)
         return fingerprint.fields(asked, splits, seed_network, plan.multiple, taken)
 
     precision = acceleration.precision(
@@ -286,53 +232,10 @@ def _fields(
     return fields, {}
 
 
-def _in_precision(conf: Config, precision: str) -> Config:
-    return replace(conf, trainer=replace(conf.trainer, precision=precision))
-
-
 def _name(conf: Config, fields: dict[str, Any]) -> str:
     """Name a study by what it is of, and by all that decides its results."""
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
     return f"{seeds.label(conf.model)}-{conf.dataset.name}-{digest[:8]}"
-
-
-def _data(conf: Config) -> tuple[Splits | UserData, Tried | None]:
-    """Learn what there is to learn from, and try code of the user's own on it.
-
-    Returns:
-        The data, and what was seen of a module of the user's own, if there is one.
-    """
-    if conf.task.name is not TaskKind.module and conf.dataset.target is None:
-        return images(conf), None
-    return _tried(ConfigKey(_decides(conf)))
-
-
-def _decides(conf: Config) -> Config:
-    """Keep what decides how code of the user's own does on two batches."""
-    return Config(
-        dataset=conf.dataset,
-        task=conf.task,
-        recipe=conf.recipe,
-        trainer=replace(conf.trainer, max_epochs=1, test=False),
-        paths=PathsConf(data=conf.paths.data),
-    )
-
-
-def try_test(conf: Config) -> None:
-    """Try how a module of the user's own is tested, before trainings are spent on what is tested.
-
-    Of our tasks only what the user lets Lightning call can fail then.
-
-    Raises:
-        SsrError: if it cannot be trained as it will be, or does not log its score on test.
-    """
-    if conf.task.name is TaskKind.module:
-        conf = _in_precision(conf, acceleration.of_own_module(conf.trainer))
-        shown = replace(conf.dataset, train_on_val=False)
-        has_val = not conf.dataset.train_on_val
-        _tested(ConfigKey(_decides(replace(conf, dataset=shown))), has_val=has_val)
-    elif conf.dataset.train_on_val:
-        preflight.check_stops_without_val(conf)
 
 
 def _check_several_devices(conf: Config) -> None:
@@ -368,79 +271,3 @@ def _check(conf: Config) -> None:
             conf.trainer.max_epochs,
             conf.trainer.max_epochs // 5,
         )
-
-
-def images(conf: Config) -> Splits:
-    """Load the images of a data set of ours, and what a task learns of them; once in a process."""
-    has_masks = conf.dataset.name in (sources.MASKS, sources.SCENES)
-    usual = Target.masks if has_masks else Target.one_class
-    target = TARGETS.get(conf.task.name, usual)
-    return _splits(ConfigKey(conf.dataset), conf.paths.data, target, conf.task.ignore_index)
-
-
-@lru_cache(maxsize=2)
-def _splits(
-    dataset: ConfigKey[DatasetConf], folder: str, target: Target, ignored: int | None
-) -> Splits:
-    return in_memory.load(dataset.part, Path(folder), target, ignored)
-
-
-@lru_cache(maxsize=4)
-def _tried(key: ConfigKey[Config]) -> tuple[Splits | UserData, Tried | None]:
-    conf = key.part
-    score = learning.score(conf.task)
-    if conf.dataset.target is not None:
-        return own_data.describe(conf, score)
-    splits = images(conf)
-    # Finalists learn from val, too: nothing is left to validate on, and they log what others do.
-    shown = images(replace(conf, dataset=replace(conf.dataset, train_on_val=False)))
-    module = own_module.make(conf.task, learning.offered(splits))
-    return splits, preflight.try_module(conf, module, learning.data(conf, shown), score)
-
-
-@lru_cache(maxsize=4)
-def _tested(key: ConfigKey[Config], *, has_val: bool) -> None:
-    conf = key.part
-    if conf.dataset.target is not None:
-        module, data = own_module.make(conf.task, {}), user_data.make(conf.dataset)
-    else:
-        splits = images(conf)
-        module, data = (
-            own_module.make(conf.task, learning.offered(splits)),
-            learning.data(conf, splits),
-        )
-    preflight.try_test(conf, module, data, learning.test_score(conf.task), has_val=has_val)
-
-
-@lru_cache(maxsize=8)
-def _say_what_is_dropped(task: ConfigKey[TaskConf], num_classes: int | None, channels: int) -> None:
-    """Warn where all networks start from fresh weights, and the module's own were trained."""
-    if own_module.constructed(task.part, user_modules.offered(num_classes, channels)).is_trained:
-        log.warning(
-            "%s loads trained weights when it is made, and every network here starts from fresh "
-            "ones, the baseline, too: type init=inherit checkpoint=target to start each from "
-            "slices of them.",
-            task.part.target,
-        )
-
-
-@lru_cache(maxsize=8)
-def _traced(
-    model: ConfigKey[ModelConf],
-    segment: ConfigKey[SegmentConf],
-    num_classes: int | None,
-    shape: tuple[int, ...],
-    inputs: ConfigKey[Signature | None],
-) -> tuple[nn.Module, Plan]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        seed_network, plan = planning.seed_and_plan(
-            model.part,
-            segment.part,
-            num_classes=num_classes,
-            input_shape=shape,
-            inputs=inputs.part,
-        )
-    for remark in plan.remarks:
-        log.warning("%s: %s.", model.part.name, remark)
-    return seed_network, plan

@@ -15,7 +15,7 @@ from ssr_exp.rescaling import codes
 from ssr_exp.runs import proposal, studies
 from ssr_exp.runs.proposal import Proposal
 from ssr_exp.runs.store import Store
-from ssr_exp.training import opened_study
+from ssr_exp.training import opened_study, study_parts
 from ssr_exp.training.opened_study import OpenedStudy
 from tests.datasets.pictures import fill, noise
 
@@ -156,7 +156,7 @@ def test_images_that_were_moved_are_the_same_study_and_others_are_another(
     assert name(moved, "data") == before
     assert name(moved, "other-data") == before
     assert name(moved, "data") == before  # from the cache of decoded images
-    opened_study._splits.cache_clear()
+    study_parts._splits.cache_clear()
     (moved / "train" / "cat" / "0.png").unlink()
     assert name(moved, "data") != before
 
@@ -292,7 +292,7 @@ def opened_folder(conf: Compose, tmp_path: Path) -> Callable[..., OpenedStudy]:
     root = fill(tmp_path / "set", count=15)
 
     def read(*words: str) -> OpenedStudy:
-        opened_study._splits.cache_clear()
+        study_parts._splits.cache_clear()
         named = ("dataset=image_folder", f"dataset.root={root}", f"paths.data={tmp_path}/data")
         return opened_study.open(conf(*named, *words))
 

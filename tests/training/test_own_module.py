@@ -47,6 +47,7 @@ from ssr_exp.training import (
     own_validation,
     resume,
     run,
+    study_parts,
 )
 from ssr_exp.training.own_validation import OwnValidation
 from tests.datasets import test_masks as masks
@@ -392,7 +393,7 @@ def test_an_edit_of_the_code_names_the_study_that_it_left_and_may_go_on_with_it(
     assert (
         opened_study.open(conf(*words)).name == record.study
     )  # this process runs the code as it was
-    opened_study._tried.cache_clear()
+    study_parts._tried.cache_clear()
     user_code.digests.cache_clear()
     assert opened_study.open(conf(*words)).name != record.study
     assert f"the code of {name} is not that of study {record.study} (1 run)" in caplog.text

@@ -9,7 +9,7 @@ import pytest
 from ssr_exp.config import Config
 from ssr_exp.datasets import in_memory
 from ssr_exp.errors import SsrError
-from ssr_exp.training import loop_study, opened_study
+from ssr_exp.training import loop_study, opened_study, study_parts
 
 OWN = "model.source=module model.name=Net model.target=torch.nn."
 MODULE = "task=module task.score.key=x task.score.direction=max task.target="
@@ -38,7 +38,7 @@ def test_a_typo_in_a_name_is_refused_in_a_sentence_before_anything_is_read(
         raise AssertionError("data were read")
 
     monkeypatch.setattr(in_memory, "load", read)
-    opened_study._splits.cache_clear()
+    study_parts._splits.cache_clear()
     with pytest.raises(SsrError) as refused:
         opened_study.open(conf(*words.split()))
     assert said in str(refused.value) and "\n" not in str(refused.value)
