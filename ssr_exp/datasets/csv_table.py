@@ -24,10 +24,9 @@ from ssr_exp.datasets.image_folder.parts import part_of
 from ssr_exp.datasets.images import Images, Indices, Pool, Target
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.datasets.reading import ImageOrigin
-from ssr_exp.datasets.split import drawn, share_in_words, stratified
+from ssr_exp.datasets.split import TEST_SEED, TEST_SHARE, drawn, share_in_words, stratified
 from ssr_exp.errors import SsrError, cause
 
-TEST_SHARE, TEST_SEED = 0.1, 0  # of a table that does not say what is test
 LARGEST = torch.finfo(torch.float32).max  # number that can be learnt
 NAMED = 3  # rows, files or columns in an error
 YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no", "")  # cells of a label

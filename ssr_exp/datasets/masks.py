@@ -23,10 +23,9 @@ from ssr_exp.datasets.mask_files import PADDED
 from ssr_exp.datasets.mask_folder import MASKS, MaskListing, named
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.datasets.reading import ImageOrigin
-from ssr_exp.datasets.split import drawn, share_in_words
+from ssr_exp.datasets.split import TEST_SEED, TEST_SHARE, drawn, share_in_words
 from ssr_exp.errors import SsrError
 
-TEST_SHARE, TEST_SEED = 0.1, 0  # of a folder that does not say what is test
 MOST_CLASSES = 255
 MAX_THREADS = 8
 MASK_BYTES = 3  # of a pixel: its number in the file, int16, and its class, uint8

@@ -10,6 +10,8 @@ import numpy as np
 from ssr_exp.datasets.images import Images, Indices, Target
 from ssr_exp.errors import SsrError
 
+# Of data that do not say what is test; it stays the same when `dataset.split_seed` changes.
+TEST_SHARE, TEST_SEED = 0.1, 0
 _NAMED = 5  # classes in an error
 _NEAR = 0.05  # of a share, which nobody tells from the share that was asked for
 

@@ -24,12 +24,18 @@ from ssr_exp.datasets.image_folder.parts import ALL
 from ssr_exp.datasets.image_folder.survey import Survey, survey
 from ssr_exp.datasets.images import Images, Indices, Pool
 from ssr_exp.datasets.preprocessing import Preprocessing, size_of
-from ssr_exp.datasets.split import check_enough, hold_out_val, share_in_words, stratified
+from ssr_exp.datasets.split import (
+    TEST_SEED,
+    TEST_SHARE,
+    check_enough,
+    hold_out_val,
+    share_in_words,
+    stratified,
+)
 from ssr_exp.errors import SsrError
 
 log = logging.getLogger(__name__)
 
-TEST_SHARE, TEST_SEED = 0.1, 0  # test images stay the same when `dataset.split_seed` changes
 Parts = tuple[dict[str, Indices], dict[str, str]]  # positions and source, in words, of each part
 
 
