@@ -425,7 +425,7 @@ class TrainerConf:
     compile: bool = False
     deterministic: bool | None = True  # None: on a CPU, where it costs nothing
     threads: Count | None = None  # CPU threads of one run; None: torch's own choice
-    workers: CountOrZero | None = None  # that read and augment; None: 4 for files or a GPU, else 0
+    workers: CountOrZero | None = None  # that read and augment; None: up to 4 for files or a GPU
     progress: bool = True
     test: bool = False  # look at the test set at the end: for finalists
 

@@ -127,7 +127,7 @@ class Study:
             "batch": batch,
             "seed": seed,
             "paths.runs": os.path.expanduser(runs),
-            **(options or {}),
+            **beginning.read_of_options(options or {}),
         }
         opened, conf = beginning.begun(
             make_network,
@@ -172,6 +172,7 @@ class Study:
     def _begin(self, opened: OpenedStudy, conf: SearchConfig) -> None:
         messages.hear()
         self._opened, self._conf, store = opened, conf, Store(conf.paths.runs)
+        self._answer: Answer | None = None
         if ranks.rank() == 0:
             store.check()
             uses = ExitStack()  # nobody removes it while this process may go on with it
@@ -206,8 +207,8 @@ class Study:
             The candidate; None once nothing is left to train.
 
         Raises:
-            SsrError: if the baseline or all first networks failed, the folder cannot be written, or
-                all that could be waited for was asked for here.
+            SsrError: if the baseline or all first networks failed, the folder cannot be written,
+                all that could be waited for was asked for here, or `lease_s` is no time.
         """
         patience, asking = self._patience(), self._asking
 
@@ -245,7 +246,8 @@ class Study:
             seed: of it; None: the study's.
 
         Raises:
-            SsrError: if it was never asked for, is done, or another process has it.
+            SsrError: if it was never asked for, is done, another process has it, or it has ended
+                three processes.
         """
         request = self._telling.request(code, seed)
 
@@ -280,7 +282,8 @@ class Study:
         Nothing changes while the process that took it (`take`) trains it.
 
         Raises:
-            SsrError: if it was never asked for, is done, or another process has it by now.
+            SsrError: if it was never asked for, is done, another process has it by now, or
+                `lease_s` is no time.
         """
         request = self._telling.request(candidate, seed)
         if ranks.rank() != 0:
@@ -298,7 +301,7 @@ class Study:
         test: float | None = None,
         metrics: Mapping[str, float] | None = None,
         epochs: int | None = None,
-        weights: Mapping[str, Any] | nn.Module | bool = True,
+        weights: Mapping[str, Any] | nn.Module | bool | None = True,
         wall_s: float | None = None,
         seed: int | None = None,
         replace: bool = False,
@@ -315,8 +318,9 @@ class Study:
             metrics: other numbers, by name.
             epochs: how many it took.
             weights: a state dict or a module, kept for `answer` and `export`; True: those of
-                `candidate.network`, if that was used; False: none.
-            wall_s: how long it took; None: since it was asked for.
+                `candidate.network`, if that was used; False or None: none.
+            wall_s: how long it took; None: since this process asked for it or took it (of a code
+                that another one asked for, 0).
             seed: of a candidate that is given by its code; None: the study's.
             replace: what was told before.
 
@@ -336,7 +340,8 @@ class Study:
         if wall_s is None:
             wall_s = self._telling.waited(request) or 0.0
         spent = seconds(wall_s)
-        self._telling.tell(request, told, wall_s=spent, weights=weights, replace=replace)
+        kept = False if weights is None else weights
+        self._telling.tell(request, told, wall_s=spent, weights=kept, replace=replace)
 
     def fail(
         self, candidate: Candidate | str, error: object = "", *, seed: int | None = None
@@ -360,7 +365,11 @@ class Study:
         self._telling.fail(request, text or "it failed")
 
     def release(self, candidate: Candidate | str, *, seed: int | None = None) -> None:
-        """Give a network back untrained: it is offered again, to any process."""
+        """Give a network back untrained: it is offered again, to any process.
+
+        Raises:
+            SsrError: if it is no network of this study.
+        """
         request = self._telling.request(candidate, seed)
         self._telling.drop(request)
         if ranks.rank() == 0:
@@ -443,7 +452,9 @@ class Study:
         It has to be trained as all others of the study are; see `tell`.
 
         Raises:
-            SsrError: if it is no network of this study, or another result is there.
+            SsrError: if it is no network of this study, is in training, or another result is
+                there; if the score is none or out of its bounds, or the weights are of another
+                network.
         """
         request = self._telling.request(code, seed, "added")
         if ranks.rank() != 0:
@@ -483,7 +494,7 @@ class Study:
         """Offer the last trainings: baseline and answers, with seeds that the search did not use.
 
         Tell each with `test=`. Several processes share them; what was told is not offered again. A
-        command that goes on with the study asks for as many.
+        command that goes on with the study asks for as many, unless a command began it.
 
         Args:
             count: of answers.
@@ -514,10 +525,14 @@ class Study:
     def answer(self) -> Answer:
         """Name the cheapest network that is good enough, and put it into the folder `best/`.
 
+        The `best/` of a study that a command began stays the command's: `folder` says where the
+        weights lie, and `export` writes those.
+
         Raises:
             SsrError: if fewer than four networks were told, or not the baseline.
         """
-        return results.make_answer(self._asking)
+        self._answer = results.make_answer(self._asking)
+        return self._answer
 
     def front(self) -> list[FrontNetwork]:
         """List the trained networks that no other one beats in score and cost, cheapest first.
@@ -555,7 +570,8 @@ class Study:
 
         Args:
             formats: `onnx` (by default), `torch_export`, `executorch`.
-            run: `best`, the code of a network whose weights were told, or a folder of one.
+            run: `best`, the answer that was given last; the code of a network whose weights were
+                told; or a folder of one.
             to: the folder; None: below the study's.
             options: further settings of `ssr export`, by their keys.
 
@@ -565,6 +581,8 @@ class Study:
         Raises:
             SsrError: if there is no such network, or a file does not give its outputs.
         """
+        if run == BEST_FOLDER and self._answer is not None:
+            run = results.to_export(self._asking, self._answer)
         is_folder = run != BEST_FOLDER and selection.is_folder(Path(run).expanduser())
         asked = {
             "study": None if is_folder else self.name,

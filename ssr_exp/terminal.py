@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 import re
 import sys
 import textwrap
@@ -131,9 +132,11 @@ def progress(items: Sequence[Item], what: str) -> Iterator[Item]:
 
 
 def likely(probability: float) -> str:
-    """Write a probability; none is certain."""
-    percent = f"{probability:.0%}"
-    return {"100%": "over 99%", "0%": "under 1%"}.get(percent, percent)
+    """Write a probability, never more than it is; none is certain."""
+    if probability > 0.995:
+        return "over 99%"
+    percent = math.floor(100 * probability + 1e-9)  # 100 * 0.29 is a little less than 29
+    return f"{percent}%" if percent else "under 1%"
 
 
 def duration(seconds: float) -> str:

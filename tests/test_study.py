@@ -269,6 +269,18 @@ def test_weights_are_kept_and_another_networks_are_refused(begin: Begin) -> None
     assert "no weights of" in refused(lambda: study.trained(other.code))
 
 
+@pytest.mark.parametrize("none", [None, False])
+def test_a_result_may_be_told_without_weights(
+    begin: Begin, caplog: pytest.LogCaptureFixture, none: bool | None
+) -> None:
+    study = begin()
+    candidate = study.ask()
+    assert isinstance(candidate, Candidate)
+    study.tell(candidate, 0.5, weights=none)
+    assert "no weights of" in refused(lambda: study.trained(candidate.code))
+    assert "has changed" not in caplog.text
+
+
 def test_a_network_that_did_not_learn_is_told_of(
     begin: Begin, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -739,7 +751,10 @@ def test_of_a_search_that_ended_python_trains_nothing_more_and_answers_its_quest
     logging.getLogger().handlers.clear()  # the command's log file
     study = Study.open("pets", runs=tmp_path / "runs")
     assert study.ask() is None
-    assert study.answer().allowed == 3.0
+    answer = study.answer()
+    assert answer.allowed == 3.0 and answer.folder is None
+    said = refused(study.export)  # whatever else best/ holds
+    assert f"no weights of {answer.code}, the answer, are there" in said
 
 
 def test_a_study_that_is_opened_looks_at_the_networks_that_it_did_or_at_those_that_are_asked_for(
@@ -886,6 +901,12 @@ WIDTHS = counting()
         ({"options": {"cap.parms": "10%"}}, "no setting 'cap.parms'; the nearest names are cap."),
         ({"options": {"budget.runs": 3}}, "does not cover the 4 first networks"),
         ({"options": {"cap.params": "0.001%"}}, "no network keeps to cap.params"),
+        ({"options": {"recipe.lr": 0.1}}, "'recipe.lr': ...} is of trainings of ours"),
+        ({"options": {"init.kind": "inherit"}}, "'init.kind': ...} is of trainings of ours"),
+        (
+            {"options": {"acquisition": "thompson"}},
+            "several settings: give them by acq",
+        ),
         ({"batch": 0}, "batch is 0; it must be 1 or more"),
         ({"frozen": ["stem"]}, "there is no segment 'stem' to freeze"),
         ({"inputs": (3, 12, 12)}, "does not run on"),
@@ -946,6 +967,8 @@ def test_trained_weights_are_told_of_or_inherited(
     own, weights = trained_before().state_dict(), baseline.network.state_dict()
     assert all(torch.equal(own[n], weights[n]) for n in own)
     assert "init" in refused(lambda: begin(trained_before))
+    first = {"init": "inherit", "options": {"init.channels": "first"}}
+    assert "init" in refused(lambda: begin(trained_before, **first))
 
 
 def test_a_folder_that_cannot_be_written_says_so(

@@ -13,6 +13,7 @@ from typing import Any
 from ssr_exp.app.ask_tell.enqueued import Queue
 from ssr_exp.config import ObjectiveConf
 from ssr_exp.report import search_results, trade_offs
+from ssr_exp.runs import last_comparison
 from ssr_exp.runs.record import FINALIST, Record
 from ssr_exp.runs.store import Store
 from ssr_exp.search import answer, decision, other_networks
@@ -80,7 +81,8 @@ def compared(
     """
     named = [Contender(answer.BASELINE, baseline)]
     named += [answer.finalist(chosen, 0)] if chosen != baseline else []
-    rows = [(one, [r for r in finals if r.network == one.network]) for one in named]
+    some = last_comparison.beside(finals, baseline, chosen)
+    rows = [(one, [r for r in some if r.network == one.network]) for one in named]
     if not (tested := answer.results(rows, full=full)):
         return []
     return [*tested, *tested_before(store, study, tested, full=full)]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from ssr_exp.runs import last_comparison
 from ssr_exp.runs.last_comparison import Comparison
-from ssr_exp.runs.record import FINALIST, Record
+from ssr_exp.runs.record import FINALIST, Record, Status
 from ssr_exp.runs.store import BEST_FOLDER, PICTURE_FILE, Store
 
 log = logging.getLogger(__name__)
@@ -23,9 +23,10 @@ def read_comparison(store: Store, study: str) -> Comparison | None:
 
 
 def read_finals(store: Store, study: str) -> list[Record]:
-    """List the tested finalists of a study's answer and baseline; what they were beside stays out.
+    """List the finalists of a study's answer and baseline; what they were beside stays out.
 
-    Those that learned from val are in a study of their own, which `best/` names.
+    They were tested, or diverged. Those that learned from val are in a study of their own, which
+    `best/` names, as are those of other epochs: the last comparison's come first.
     """
     best = store.answer(study)
     comparison = read_comparison(store, study)
@@ -35,9 +36,10 @@ def read_finals(store: Store, study: str) -> list[Record]:
     elsewhere = None if comparison is None else comparison.finals_study
     return [
         record
-        for name in dict.fromkeys(filter(None, (study, own, elsewhere)))
+        for name in dict.fromkeys(filter(None, (elsewhere, own, study)))
         for record in store.records(name)
-        if record.origin == FINALIST and record.test_score is not None
+        if record.origin == FINALIST
+        if record.test_score is not None or record.status is Status.diverged
         if record.network not in arms
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import AliasChoices, Field
@@ -235,6 +236,26 @@ class Comparison(FileModel):
             return None
         stated, on = self.promise.model_dump(), self.measured_on
         return verdict.promise_text(record.scored_by, stated, on=on, kept=self.is_kept)
+
+
+def beside(finals: Sequence[Record], baseline: str, network: str) -> list[Record]:
+    """Keep the finalists of one study, as trainings of different ones are not compared.
+
+    Args:
+        finals: those of an answer's, of one study after the other.
+        baseline: its code.
+        network: the code of another network, or that of the baseline.
+
+    Returns:
+        Those of the first study that tested both, else of the first that tested the baseline.
+    """
+    tested: dict[str, set[str]] = {}
+    for one in finals:
+        if one.test_score is not None:
+            tested.setdefault(one.study, set()).add(one.network)
+    both = [study for study, some in tested.items() if {baseline, network} <= some]
+    both += [study for study, some in tested.items() if baseline in some]
+    return [one for one in finals if one.study in both[:1]]
 
 
 def read(best: Path) -> Comparison | None:

@@ -58,7 +58,7 @@ def good_enough(belief: Belief) -> list[Architecture]:
     baseline = belief.history.space.plan.baseline
     log_costs = belief.log_costs
     accurate = dict(zip(belief.networks, belief.state.accurate.tolist(), strict=False))
-    enough = [a for a in _smaller(belief) if accurate[a]]
+    enough = [a for a in smaller(belief) if accurate[a]]
     if not enough and belief.confidence <= EVEN:
         enough = looks_good_enough(belief)
     elif not enough and breaks_a_cap(belief, baseline):
@@ -85,12 +85,12 @@ def looks_good_enough(belief: Belief) -> list[Architecture]:
     """List the smaller networks that are so, measured and predicted; else all that are measured."""
     scores = belief.history.scores()
     outcomes = dict(zip(belief.networks, belief.state.outcomes.tolist(), strict=False))
-    measured = [a for a in _smaller(belief) if belief.threshold.is_measured(scores[a])]
+    measured = [a for a in smaller(belief) if belief.threshold.is_measured(scores[a])]
     both = [a for a in measured if belief.threshold.is_reached(scores[a], outcomes[a])]
     return both or measured
 
 
-def _smaller(belief: Belief) -> list[Architecture]:
+def smaller(belief: Belief) -> list[Architecture]:
     """List the trained networks within the caps that are cheaper than the baseline.
 
     Where that breaks a cap, also those that cost as much or more: it cannot be the answer.

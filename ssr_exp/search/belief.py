@@ -15,6 +15,7 @@ from ssr_exp.config import CostAxis, Outcome, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
+from ssr_exp.runs.record import FINALIST
 from ssr_exp.runs.score import ACCURACY, VAL_LOSS, Score
 from ssr_exp.search import costs, lattice_sample, promise
 from ssr_exp.search.candidates import BatchState, Candidates, Price
@@ -157,7 +158,8 @@ class Belief:
         """
         space, scale, scores = history.space, _scale(history, conf), history.scores()
         value, latencies = scores[space.plan.baseline], costs.of_search(conf, history, latencies)
-        caps = read_caps(conf.cap, _baseline(history, conf, value, latencies))
+        whole = _asked_of(history)
+        caps = read_caps(conf.cap, _baseline(history, conf, whole, latencies))
         fitted = _fit(history, scale, conf, elsewhere, fit)
         check_exact_caps(space, caps)
         price = _price(history, conf, caps, latencies)
@@ -171,7 +173,7 @@ class Belief:
             _refuse_caps(history, caps, latencies)
         outcomes, _ = fitted.predict(history.features(architectures))
         at_baseline = float(outcomes[architectures.index(space.plan.baseline)])
-        allowed = max_drop(conf.objective, history.score, value)
+        allowed = max_drop(conf.objective, history.score, whole)
         drop, sure = min(allowed, caps.get("drop", allowed)), conf.objective.confidence
         of_scores = promise.scale_of_scores(history, scale)
         least = promise.least_noise(history, of_scores, val)
@@ -206,6 +208,17 @@ def _scale(history: History, conf: SearchConfig) -> OutcomeScale:
     if not is_score and bool((values < 0).any()):  # such as a likelihood's of densities
         outcome = outcome.model_copy(update={"bounds": (None, None)})
     return OutcomeScale.from_values(outcome, conf.surrogate.scale, values)
+
+
+def _asked_of(history: History) -> float:
+    """Average the baseline's score that a share which may be lost is of.
+
+    Finalists do not move it: what an answer may lose is the same before and after they are trained.
+    """
+    baseline = history.space.plan.baseline
+    pairs = zip(history.architectures, history.records, strict=True)
+    own = [at for at, (a, r) in enumerate(pairs) if a == baseline and r.origin != FINALIST]
+    return (history.part(own) if own else history).scores()[baseline]
 
 
 def _baseline(

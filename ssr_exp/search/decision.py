@@ -9,7 +9,7 @@ from statistics import mean
 from typing import Any
 
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.runs import verdict
+from ssr_exp.runs import last_comparison, verdict
 from ssr_exp.runs.record import Record
 from ssr_exp.search import answer
 from ssr_exp.search.belief import Belief
@@ -58,8 +58,8 @@ def decide(
 
     Of those that kept it, the ones that are promised now come first: the confidence may be another
     one than when they were tested. Where all that were tested lost too much, and what would be
-    tested next is one of them, the one that lost least. What was tested under larger caps, and
-    does not keep to those of now, is none of them.
+    tested next is one of them, the one that lost least. What was tested for another cost or under
+    larger caps, and is no smaller than the baseline by that of now, or breaks one, is none of them.
 
     Args:
         belief: what is believed without the finalists.
@@ -70,7 +70,8 @@ def decide(
     promised = answer.good_enough(seen or belief)
     enough, prices = answer.good_enough(belief), belief.log_costs
     drops = {a: drop for a, drop in drops.items() if a in prices}  # others were only compared
-    tested = [a for a in drops if not answer.breaks_a_cap(belief, a)]
+    smaller = answer.smaller(belief)
+    tested = [a for a in drops if a in smaller]
     kept = [a for a in tested if verdict.is_kept(drops[a], belief.drop)]
     if kept:
         network = min(kept, key=lambda a: (a not in promised, prices[a], drops[a], a))
@@ -92,22 +93,26 @@ def decide(
 def drops_on_test(belief: Belief, finals: Iterable[Record]) -> dict[Architecture, float]:
     """Say what networks lost on test, of the records of finalists; none without the baseline's.
 
-    Networks that the search did not train were only compared with the answer, and are left out.
+    Infinite where all trainings of one diverged. Networks that the search did not train were only
+    compared with the answer, and are left out, and so is what was tested in no study beside the
+    baseline.
     """
-    tests: dict[str, list[float]] = {}
-    for record in finals:
-        if record.test_score is not None:
-            tests.setdefault(record.network, []).append(record.test_score)
-    space = belief.history.space
-    whole = tests.pop(space.code(space.plan.baseline), None)
-    if whole is None:
-        return {}
-    searched = {space.code(a): a for a in belief.networks}
-    return {
-        searched[network]: belief.score.drop(mean(values), mean(whole))
-        for network, values in tests.items()
-        if network in searched
-    }
+    finals, space = [*finals], belief.history.space
+    baseline, drops = space.code(space.plan.baseline), dict[Architecture, float]()
+    searched = {space.code(a): a for a in belief.networks if a != space.plan.baseline}
+    for network in dict.fromkeys(one.network for one in finals if one.network in searched):
+        tests: dict[str, list[float]] = {}
+        for one in last_comparison.beside(finals, baseline, network):
+            if one.test_score is not None:
+                tests.setdefault(one.network, []).append(one.test_score)
+        if baseline not in tests:
+            return {}
+        if network in tests:
+            drop = belief.score.drop(mean(tests[network]), mean(tests[baseline]))
+            drops[searched[network]] = drop
+        elif all(one.test_score is None for one in finals if one.network == network):
+            drops[searched[network]] = math.inf
+    return drops
 
 
 def _verdict(belief: Belief, network: Architecture, drop: float | None) -> str | None:

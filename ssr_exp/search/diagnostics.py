@@ -26,7 +26,7 @@ WORTH = 0.1  # of the bounds' distance below the baseline, from where scores cou
 
 
 def look(belief: Belief, number: int = 0) -> Look:
-    """Say, after a round, how well each training is predicted from all others."""
+    """Say, after a round, how well each training is predicted from those of other networks."""
     Y, mean, sigma = _leave_one_out(belief)
     measured, predicted = belief.scale.back(Y), belief.scale.back(mean)
     z = ((Y - mean) / sigma).abs().numpy()
@@ -83,7 +83,7 @@ def is_poor(one: Look) -> bool:
 
 
 def left_out(belief: Belief) -> tuple[LeftOut, ...]:
-    """List the study's trainings, each predicted from all others."""
+    """List the study's trainings, each predicted from those of other networks."""
     Y, mean, sigma = _leave_one_out(belief)
     spread = WITHIN_80 * sigma
     shown = (Y, mean, mean - spread, mean + spread)
@@ -106,12 +106,12 @@ def left_out(belief: Belief) -> tuple[LeftOut, ...]:
 
 
 def _leave_one_out(belief: Belief) -> list[Tensor]:
-    """Predict each training from all others, on the surrogate's scale.
+    """Predict each training from those of other networks, on the surrogate's scale.
 
     Returns outcomes, predictions and their standard deviations with the noise of a training, `n`.
     """
-    count = len(belief.history)  # of the study itself: they come first
-    return [column[:count] for column in belief.surrogate.leave_one_out()]
+    count, features = belief.history.X.shape  # of the study itself: they come first
+    return [column[:count] for column in belief.surrogate.leave_one_out(features)]
 
 
 def _rank(predicted: Tensor, measured: Tensor) -> float | None:

@@ -49,7 +49,7 @@ def _details(belief: Belief, predictions: Predictions) -> list[str]:
     pairs = zip(predictions.levels, look.coverage, strict=True)
     intervals = ", ".join(f"{share:.0%} in {level:.0%}" for level, share in pairs)
     repeats = len(belief.history) > len(belief.networks)
-    seeds = "repeated seeds" if repeats else "inferred, no seed repeated"
+    seeds = f"inferred, {'with repeated seeds' if repeats else 'no seed repeated'}"
     effects: dict[str, list[str]] = {s.name: [] for s in belief.history.space.plan.segments}
     for one in predictions.sensitivities:
         sign = "+" if one.effect >= 0 else ""

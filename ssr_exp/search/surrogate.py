@@ -126,18 +126,31 @@ class Surrogate:
         X, y = torch.cat([self.X, X]), torch.cat([self.y, mean])
         return assembled(self.model, X, y, centre=self.centre, spread=self.spread)
 
-    def leave_one_out(self) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"], Float[Tensor, " n"]]:
-        """Predict each training's outcome from all others, hyperparameters fixed.
+    def leave_one_out(
+        self, features: int | None = None
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"], Float[Tensor, " n"]]:
+        """Predict each training's outcome from those of all other networks.
 
-        In closed form: Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning",
-        equations 5.10 to 5.12. A repeated training is predicted from its repeats, too.
+        Hyperparameters stay. In closed form: Rasmussen and Williams 2006, "Gaussian Processes for
+        Machine Learning", equations 5.10 to 5.12, and for the trainings of one network, which are
+        left out together, the same of a block (Ginsbourger and Schärer 2025, "Fast calculation of
+        Gaussian process multiple-fold cross-validation residuals and their covariances").
+
+        Args:
+            features: so many of the first ones tell networks apart; None: all.
 
         Returns:
             Outcomes, their predicted means, and standard deviations that include the noise.
         """
         inverse = torch.cholesky_inverse(self.factor)
         variance = 1 / inverse.diagonal()
-        residual = (inverse @ (self.y - self._constant)) * variance
+        weighted = inverse @ (self.y - self._constant)
+        residual = weighted * variance
+        _, network = torch.unique(self.X[:, :features], dim=0, return_inverse=True)
+        for one in (network.bincount() > 1).nonzero():
+            rows = (network == one).nonzero()[:, 0]
+            covariance = torch.linalg.inv(inverse[rows[:, None], rows])
+            residual[rows], variance[rows] = covariance @ weighted[rows], covariance.diagonal()
         mean = self.y - residual
         return self._back(self.y), self._back(mean), variance.sqrt() * self.spread
 

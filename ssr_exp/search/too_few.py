@@ -78,7 +78,10 @@ def refuse_first(space: Space, conf: SearchConfig, count: int) -> NoReturn:
 def _no_baseline(broken: Record, *, is_loop: bool) -> str:
     remedy = "mend the cause, then repeat the command"
     if broken.status is Status.diverged:
-        remedy = "repeat the command with a lower recipe.lr"
+        remedy = (
+            "repeat the command with a lower learning rate (recipe.lr, or of a LightningModule of "
+            "your own task.arguments.NAME=VALUE)"
+        )
     if is_loop:
         remedy = "mend the training, then study.tell(CODE, score, replace=True)"
     return (

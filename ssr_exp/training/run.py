@@ -270,7 +270,8 @@ def explain(error: Exception | SystemExit) -> str:
         return f"{why}: let it return, or raise an error"
     text, kind = str(error).strip().partition("\n")[0], type(error).__name__
     if is_out_of_memory(error):
-        return f"out of memory: {text or kind}; try a smaller recipe.batch_size."
+        smaller = "smaller batches (recipe.batch_size, or your DataModule's)"
+        return f"out of memory: {text or kind}; try {smaller}."
     if told := workers.explained(error):
         return str(told)
     return text if isinstance(error, SsrError) else f"{kind}: {text}" if text else kind

@@ -231,6 +231,20 @@ def test_a_word_that_its_data_set_never_read_is_left_out(
     assert not more.lines("dataset.memory")
 
 
+@pytest.mark.parametrize("word", ["recipe.lr=0.01", "model=resnet20"])
+def test_what_a_module_of_ones_own_does_not_read_is_refused_though_the_study_says_that_it_is_one(
+    command: Command, again: Again, store: Store, instant: Instant, word: str
+) -> None:
+    assert command(*BEGIN).code == 0
+    folder = store.study_folder(only(store))
+    words = ("task=module", "task.target=lit.Lit", "task.network=net", "recipe.lr=0.3")
+    study_names.note(store, folder.name, {}, Asked(command="train", words=words), None)
+    refused = again("study=pets", "trust=true", word)
+    assert refused.code != 0 and "is not for task=module" in refused.err
+    kept = again("study=pets", "trust=true")  # what is kept was taken once
+    assert "is not for task=module" not in kept.err
+
+
 def test_a_study_begun_with_a_word_that_nothing_read_is_to_be_begun_anew(
     command: Command, again: Again, store: Store, instant: Instant
 ) -> None:

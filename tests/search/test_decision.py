@@ -11,7 +11,7 @@ import torch
 from ssr_exp.config import CostAxis
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import verdict
-from ssr_exp.runs.record import FINALIST
+from ssr_exp.runs.record import FINALIST, Status
 from ssr_exp.search import answer, answer_printing, decision, history, retries
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.history import History
@@ -133,6 +133,22 @@ def test_what_was_tested_before_and_breaks_a_cap_of_now_is_not_handed_over(
     assert (found.network, found.drop, found.is_kept) == (one, 9.0, False)
 
 
+def test_what_was_tested_for_another_cost_and_is_not_cheaper_by_this_one_is_not_handed_over(
+    known: History,
+) -> None:
+    conf = asked(objective__max_drop=3.0, objective__confidence=0.6)
+    conf.objective.cost = CostAxis.gemms
+    belief = Belief.from_history(known, conf)
+    baseline, one = belief.history.space.plan.baseline, smaller(belief)[0]
+    narrow = next(
+        a for a in belief.networks if a.blocks == baseline.blocks and a.widths < baseline.widths
+    )
+    assert belief.log_costs[narrow] == belief.log_costs[baseline]
+    found = decision.decide(belief, {narrow: 0.0})
+    assert (found.network, found.is_kept) == (one, None)
+    assert decision.decide(belief, {narrow: 0.0, one: 1.0}).network == one
+
+
 @pytest.mark.parametrize("keeps", [True, False])
 def test_where_no_smaller_network_keeps_the_caps_the_baseline_is_the_answer(
     belief: Belief, keeps: bool
@@ -163,6 +179,37 @@ def test_drops_on_test_are_of_means_over_seeds(belief: Belief, tell: Tell) -> No
     ]
     assert decision.drops_on_test(belief, told) == {one: pytest.approx(4.0)}
     assert decision.drops_on_test(belief, told[2:]) == {}
+
+
+def test_drops_on_test_are_of_one_study_each(belief: Belief, tell: Tell) -> None:
+    one, two, *_ = smaller(belief)
+    baseline = belief.history.space.plan.baseline
+    long, short = (
+        [
+            tell(a, study=study, seed=1, origin=FINALIST, test_acc=value)
+            for a, value in zip((baseline, one, two), values, strict=False)
+        ]
+        for study, values in (("long", (94.0, 93.2)), ("short", (90.0, 88.7, 89.6)))
+    )
+    drops = decision.drops_on_test(belief, [*long, *short])
+    assert drops == {one: pytest.approx(0.8), two: pytest.approx(0.4)}
+    assert decision.drops_on_test(belief, [*long, *short[1:]]) == {one: pytest.approx(0.8)}
+
+
+def test_a_finalist_whose_trainings_all_diverged_lost_without_end(
+    belief: Belief, tell: Tell
+) -> None:
+    one, two, *_ = smaller(belief)
+    baseline = belief.history.space.plan.baseline
+    diverged = {"origin": FINALIST, "status": Status.diverged, "val_acc": None, "error": "NaN"}
+    told = [tell(a, origin=FINALIST, test_acc=90.0) for a in (baseline, two)]
+    told += [tell(one, seed=seed, **diverged) for seed in (0, 1)]
+    drops = decision.drops_on_test(belief, told)
+    assert drops == {one: math.inf, two: pytest.approx(0.0)}
+    assert decision.decide(belief, drops).network == two
+    told.append(tell(one, seed=2, origin=FINALIST, test_acc=89.0))
+    assert decision.drops_on_test(belief, told)[one] == pytest.approx(1.0)
+    assert decision.drops_on_test(belief, told[1:]) == {}
 
 
 def test_the_training_that_is_handed_over_is_never_chosen_by_test(

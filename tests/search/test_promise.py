@@ -12,6 +12,7 @@ import torch
 from ssr_exp.config import Outcome, Scale, SearchConfig
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
+from ssr_exp.runs.record import FINALIST
 from ssr_exp.runs.score import ACCURACY, Score
 from ssr_exp.search import answer, history
 from ssr_exp.search.belief import Belief
@@ -274,4 +275,20 @@ def test_a_promise_says_gain_and_is_never_certain() -> None:
     assert sure.startswith("to gain 5.51 points (") and "within 1 point with" in sure
     assert sure.endswith("over 99%")
     assert Promise(0.4, 0.1, 0.7, 0.001).text(ACCURACY, 0.5).endswith("under 1%")
+    for probability, text in ((0.796, "79%"), (0.8, "80%"), (0.29, "29%"), (0.57, "57%")):
+        assert Promise(0.4, 0.1, 0.7, probability).likely == text
     assert Promise(0.4, 0.1, 0.7, 0.25).text(RMSE, 0.5).startswith("to lose 0.4 years (")
+
+
+@unfitted
+def test_finalists_on_val_do_not_move_what_an_answer_may_lose(known: History, tell: Tell) -> None:
+    conf = asked(objective__max_drop="2%", cap__drop="3%")
+    space, baseline = known.space, known.space.plan.baseline
+    finals = [tell(baseline, seed=seed, origin=FINALIST, val_acc=60.0) for seed in (1, 2, 3)]
+    before = Belief.from_history(known, conf)
+    after = Belief.from_history(history.from_records(space, [*known.records, *finals]), conf)
+    assert after.history.scores()[baseline] < before.history.scores()[baseline] - 10
+    assert (after.drop, after.caps) == (before.drop, before.caps)
+    others = [one for one in known.records if one.network != space.code(baseline)]
+    alone = Belief.from_history(history.from_records(space, [*others, *finals]), conf)
+    assert alone.drop == pytest.approx(0.02 * 60)

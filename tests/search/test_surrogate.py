@@ -60,6 +60,26 @@ def test_leave_one_out_equals_refitting_without_the_point(kernel: Kernel) -> Non
     torch.testing.assert_close(Y, own.y * own.spread + own.centre)
 
 
+@pytest.mark.parametrize("is_fidelity", [False, True])
+def test_a_network_of_several_trainings_is_predicted_from_others_alone(is_fidelity: bool) -> None:
+    X, Y = data(10)
+    X, Y = torch.cat([X, X[[3, 3, 7]]]), torch.cat([Y, Y[[3, 3, 7]] + 0.3])
+    epochs = torch.ones(13, 1, dtype=torch.float64)
+    epochs[12] = 0.5  # a shorter training of a network that is left out tells of it, too
+    conf = SurrogateConf(fidelity=is_fidelity)
+    own = surrogate.fit(torch.cat([X, epochs], 1) if is_fidelity else X, Y, conf)
+    _, mean, sigma = own.leave_one_out(X.shape[1])
+    for row in range(12):
+        rest = [i for i in range(13) if bool((X[i] != X[row]).any())]
+        other = surrogate.assembled(
+            own.model, own.X[rest], own.y[rest], centre=own.centre, spread=own.spread
+        )
+        alone, deviation = other.predict(own.X[[row]])
+        assert float(mean[row]) == pytest.approx(float(alone), abs=1e-6)
+        with_noise = (float(deviation) ** 2 + own.noise**2) ** 0.5
+        assert float(sigma[row]) == pytest.approx(with_noise, rel=1e-4)
+
+
 def test_believing_leaves_the_mean_and_narrows_the_rest() -> None:
     own, (X, _) = fitted(), data(15, seed=2)
     believed = own.believe(X[:2])

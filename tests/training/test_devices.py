@@ -222,8 +222,8 @@ def test_a_process_that_fails_ends_its_run_and_no_other(
     records = [Store(tmp_path / "runs").read(p.parent) for p in tmp_path.rglob("record.json")]
     said = {str(record and (record.error or record.status.value)) for record in records}
     assert said == {
-        "rank 1 of 2: out of memory: CUDA out of memory. Tried to allocate 2 GiB.; try a smaller "
-        "recipe.batch_size.",
+        "rank 1 of 2: out of memory: CUDA out of memory. Tried to allocate 2 GiB.; try smaller "
+        "batches (recipe.batch_size, or your DataModule's).",
         "rank 1 of 2 was killed (SIGKILL, as by a machine that is out of memory)",
     }
     assert ended.code != 0

@@ -16,9 +16,9 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from ssr_exp import config, user_code
-from ssr_exp.app import configuration
+from ssr_exp.app import configuration, continuing
 from ssr_exp.app.command_line import keys
-from ssr_exp.config import ModelConf, SearchConfig, Source
+from ssr_exp.config import ChannelChoice, ModelConf, SearchConfig, Source
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.rescaling import (
     input_examples,
@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 FRESH, INHERIT = "fresh", "inherit"
 # What a process leaves that was killed in its beginning, or writes just now.
 BEGINNING = ("latency", "search", studies.FILE, saved.NETWORK, study_names.FILE)
+READ = ("segment", "init.channels")  # of what a command decides when it begins a study
 SPLIT = ("multiple", "frozen", "kind", "patterns", "depth", "at_most")  # of a segmentation
 
 
@@ -83,12 +84,27 @@ def begun(
     conf.study = name
     split = {key: getattr(conf.segment, key) for key in SPLIT}
     traced_network, plan, found = traced(whole, example_inputs, network, split)
-    pretrained = taken(traced_network, init, weights, network)
+    pretrained = taken(traced_network, init, weights, network, conf.init.channels)
     opened = loop_study.make(conf, traced_network, plan, pretrained, found)
     store = Store(conf.paths.runs)
     loop_study.refuse_differences(store.root, name, opened.fields)
     _refuse_other_folder(store.study_folder(name))
     return loop_settings.with_earlier_finalists(opened, store), conf
+
+
+def read_of_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the settings that a loop of the user's own has a use for.
+
+    Raises:
+        SsrError: names the first that it has none for.
+    """
+    for key in options:
+        if continuing.is_decided(key) and not key.startswith(READ):
+            raise SsrError(
+                f"options={{{key!r}: ...}} is of trainings of ours, and yours is your own loop's: "
+                "leave it out (what a study is made of are arguments of Study)."
+            )
+    return options
 
 
 def _refuse_other_folder(folder: Path) -> None:
@@ -276,9 +292,20 @@ def _call(whole: nn.Module, example_inputs: Any) -> Run:
 
 
 def taken(
-    network: nn.Module, init: str, weights: Constructed, part: str | None = None
+    network: nn.Module,
+    init: str,
+    weights: Constructed,
+    part: str | None = None,
+    channels: ChannelChoice = ChannelChoice.l1,
 ) -> Pretrained:
     """Say which weights networks start from: all that `make_network` gives the same each time.
+
+    Args:
+        network: the seed network.
+        init: `fresh` or `inherit`.
+        weights: as its constructor left them.
+        part: the path of the part that is rescaled.
+        channels: which ones narrower networks take.
 
     Raises:
         SsrError: if `init` is neither.
@@ -290,7 +317,8 @@ def taken(
     own = {n: t for n, t in network.state_dict().items() if n not in weights.drawn}
     state: dict[str, Tensor] = {n: t.detach().clone() for n, t in own.items()}
     sums = loop_study.sums(_inside(state, part))  # what is beside a part may be drawn
-    return Pretrained(state=state, init={"kind": INHERIT, "weights": sums})
+    how = {} if channels is ChannelChoice.l1 else {"channels": channels.value}
+    return Pretrained(state=state, init={"kind": INHERIT, "weights": sums} | how)
 
 
 def model(make_network: Callable[[], nn.Module]) -> ModelConf:
@@ -361,6 +389,9 @@ def composed(schema: type[config.AnyConfig], options: Mapping[str, Any]) -> Any:
         try:
             OmegaConf.update(container, key, value, force_add=False)
         except OmegaConfBaseException as error:
+            if below := [one for one in known if one.startswith(f"{key}.")]:
+                some = ", ".join(below[:4])
+                raise SsrError(f"{key} is several settings: give them by {some}.") from None
             if key not in known:
                 near = user_code.nearest(key, known)
                 raise SsrError(f"there is no setting {key!r}{near}.") from None

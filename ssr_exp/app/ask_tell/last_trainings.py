@@ -84,7 +84,8 @@ class LastTrainings:
         tried = dict.fromkeys(space.parse(request.network) for request in self.requests)
         finals = search_results.read_finals(asking.store, asking.opened.name)
         baseline = space.plan.baseline
-        if space.code(baseline) not in {record.network for record in finals}:
+        ended = {record.network for record in finals if record.test_score is not None}
+        if space.code(baseline) not in ended:
             return []
         tested = decision.drops_on_test(self.belief, finals)
         drops = {a: tested.get(a, math.inf) for a in tried if a != baseline}

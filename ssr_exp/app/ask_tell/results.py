@@ -15,7 +15,7 @@ from ssr_exp.config import TaskKind
 from ssr_exp.errors import SsrError
 from ssr_exp.report import answer_block, page, search_results
 from ssr_exp.rescaling.cost import Cost
-from ssr_exp.runs import pareto, seed_means
+from ssr_exp.runs import last_comparison, pareto, seed_means
 from ssr_exp.runs.last_comparison import Comparison
 from ssr_exp.runs.record import FINALIST, NOT_TOLD, Record, Status, n_tested
 from ssr_exp.runs.store import BEST_FOLDER, EXPORTS, LAST_CHECKPOINT, is_done
@@ -121,8 +121,9 @@ def make_answer(asking: Asking) -> Answer:
     decided = judging.decide(asking.store, asking.opened.name, belief, seen)
     code = space.code(decided.network)
     means = seed_means.on_val(seen.history.records)  # some may be from elsewhere
+    pair = last_comparison.beside(finals, baseline, code)
     test, baseline_test = (
-        Tested.of([r for r in finals if r.network == each]) for each in (code, baseline)
+        Tested.of([r for r in pair if r.network == each]) for each in (code, baseline)
     )
     drop = how.drop(means[code].mean, means[baseline].mean)
     measured = {"answer": means[code].figure(), "baseline": means[baseline].figure()}
@@ -244,6 +245,23 @@ def _hand_over(
         if (asking.store.root / page.FILE).exists():
             page.write(asking.store)
     return to, record
+
+
+def to_export(asking: Asking, answer: Answer) -> str:
+    """Say what `export` is to take of an answer: `best`, or where its weights lie else.
+
+    Raises:
+        SsrError: if there are none, and `best/` is another network's.
+    """
+    best = asking.store.study_folder(asking.opened.name) / BEST_FOLDER
+    if asking.conf.study is not None or answer.folder == best:
+        return BEST_FOLDER
+    if answer.folder is None:
+        raise SsrError(
+            f"no weights of {answer.code}, the answer, are there to be exported: tell them, or "
+            f"name another network, export(run=CODE)."
+        )
+    return str(answer.folder)
 
 
 def front(asking: Asking) -> list[FrontNetwork]:

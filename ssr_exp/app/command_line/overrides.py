@@ -87,7 +87,7 @@ class Checker:
         self._refuse_shadowed()
         self._own = [g for g in ("task", "dataset") if chosen.get(g) == "module"]
         checked = [self._word(override, chosen) for override in overrides]
-        _check_is_read(chosen)
+        check_is_read(chosen)
         if (size := math.prod(map(_size, overrides))) > MOST:
             raise SsrError(
                 f"this command stands for {size:,} configurations, and {MOST:,} are allowed: "
@@ -358,8 +358,11 @@ def no_preset(group: str, name: str, options: Sequence[str]) -> str:
     )
 
 
-def _check_is_read(asked: dict[str, Any]) -> None:
+def check_is_read(asked: dict[str, Any]) -> None:
     """Refuse keys that nobody reads where the user's own modules train or serve the data.
+
+    Args:
+        asked: values of what is typed, and of the groups `task` and `dataset`, by their keys.
 
     Raises:
         SsrError: says whose they are there.
@@ -378,6 +381,11 @@ def _check_is_read(asked: dict[str, Any]) -> None:
             raise SsrError(
                 f"{key} is not for task=module, which optimizes by its own code: leave it out (of "
                 f"recipe it reads {', '.join(recipe)}), or type task.arguments.NAME=VALUE."
+            )
+        if is_own["dataset"] and key == "recipe.batch_size":
+            raise SsrError(
+                f"{key} is not for dataset=module, whose DataLoaders make batches of their own: "
+                "leave it out, or type dataset.arguments.NAME=VALUE."
             )
         if is_own["dataset"] and group == "dataset" and name and name not in OWN_DATA:
             raise SsrError(

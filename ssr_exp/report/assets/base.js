@@ -48,7 +48,9 @@ function general(value) {
 const isShare = (how) => how.bounds && how.bounds[0] === 0 && how.bounds[1] === 1;
 const numbered = (value, how) => (how.unit === "%" ? fixed(value) : isShare(how) ? value.toFixed(4) : general(value));
 const united = (value, how) => `${numbered(value, how)} ${how.unit}`.trim();
-const likely = (share) => (share > 0.995 ? "over 99%" : share < 0.005 ? "under 1%" : `${Math.round(100 * share)}%`);
+// Never more than it is, as `terminal.likely`: what falls short of 80% is not written as 80%.
+const percents = (share) => Math.floor(100 * share + 1e-9);
+const likely = (share) => (share > 0.995 ? "over 99%" : `${percents(share) || "under 1"}%`);
 const dropped = (value, how) => `${numbered(value, how)} ${how.unit_of_drops}`.trim();
 
 function short(value) {
