@@ -194,8 +194,8 @@ def read(
     kept = [word for word in mine if not _is_replaced(messages.key_of(word), typed)]
     kept = _without_unread(root, study, kept)
     if not is_loop:
-        words = overrides.parse(kept, loader)
-        chosen = {o.key_or_group: o.value() for o in words if o.key_or_group in ("task", "dataset")}
+        before_now = {o.key_or_group: o.value() for o in overrides.parse(kept, loader)}
+        chosen = {key: before_now[key] for key in ("task", "dataset") if key in before_now}
         overrides.check_is_read(chosen | {key: word.value() for key, word in typed.items()})
     if typed_values.value(typed, "trust") != "True":
         _check_trust(study_names.title(root, study), kept)
