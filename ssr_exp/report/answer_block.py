@@ -21,7 +21,7 @@ from ssr_exp.runs.last_comparison import (
     Size,
     Untrained,
 )
-from ssr_exp.runs.record import Record
+from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import BEST_FOLDER, Store
 
@@ -76,12 +76,22 @@ def rows_of(
     """
     if place is not None and folder is not None:
         folder = Path(place, *folder.relative_to(store.root).parts)
-    rows, untrained = list(_rows(record, told, folder, is_beside=is_beside)), told.untrained
+    untrained = told.untrained
+    if untrained is not None and _is_trained(store, study, untrained.network):  # since
+        untrained, told = None, told.model_copy(update={"untrained": None})
+    rows = list(_rows(record, told, folder, is_beside=is_beside))
     if untrained is None:
         return rows
     typed = next_training.words(store, study, untrained.network, place=place)
     at = [name for name, _ in rows].index("untrained") + 1
     return [*rows[:at], ("to train it", typed), *rows[at:]]
+
+
+def _is_trained(store: Store, study: str, network: str) -> bool:
+    """Say whether a training of a network has ended that did not fail."""
+    folders = sorted(store.folder(study, network, 0).parent.glob("seed*"))
+    records = [record for record in map(store.read, folders) if record is not None]
+    return any(record.status is not Status.failed for record in records)
 
 
 def place_on_a_page(store: Store) -> str:

@@ -11,6 +11,7 @@ from ssr_exp.runs import studies, study_names
 from ssr_exp.runs.store import Store
 
 LOOP = "loop"  # a task
+PRESETS = "PRESETS"  # what a page calls a folder of presets, which others have elsewhere
 RUNS = "runs"  # where commands look by default
 
 
@@ -31,7 +32,8 @@ def words(store: Store, study: str, network: str, *, place: str | None = None) -
     named = f"study={study_names.title(store.root, study)}"
     begun = study_names.read(store.study_folder(study))
     asked = begun.by("train") or next(iter(begun.asked), None)
-    presets = [] if asked is None else asked.presets
+    folder = None if asked is None else asked.config_dir
+    presets = study_names.presets(folder if place is None else folder and PRESETS)
     trust = study_names.trusting(begun, "train")
     explicit = ("modifiers=explicit", f"modifiers.network={network}")
     return shlex.join([*command, *presets, named, *trust, *explicit, *runs])

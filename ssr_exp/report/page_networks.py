@@ -103,8 +103,8 @@ def spread(measured: Iterable[float | None]) -> list[float | None] | None:
 
 
 def _rounded(value: float) -> float:
-    """Round to 4 digits after the point; small numbers to 6 digits."""
-    return round(value, 4) if abs(value) >= 0.1 else float(f"{value:.6g}")
+    """Keep the six digits that records have: fewer make networks equal that are not."""
+    return float(f"{value:.6g}")
 
 
 def _mean(measured: Iterable[float | None]) -> float | None:

@@ -158,7 +158,7 @@ def surrogate(facts: Facts, wr: Any) -> list[Any]:
         "Error on left-out trainings, and of guessing the mean": [charts.RMSE, charts.SPREAD],
         "Rank correlation on left-out trainings": [charts.SPEARMAN],
         "Hypervolume": [charts.HYPERVOLUME],
-        f"Best {facts.score.heading} within the allowed drop": [charts.BEST_SCORE],
+        f"{facts.score.heading} of the smallest within the allowed drop": [charts.BEST_SCORE],
     }
     plots = [wr.LinePlot(title=title, x=charts.ROUND, y=keys) for title, keys in lines.items()]
     tables = [

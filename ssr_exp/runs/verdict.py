@@ -67,8 +67,12 @@ def breaks_caps_text(caps: Sequence[str]) -> str:
 
 def baseline_text(against: str | None) -> str:
     """Say why the baseline is the answer; what may speak `against` it is that it breaks a cap."""
-    which = "smaller network" if against is None else "network that keeps to the caps"
-    return f"the baseline: no {which} is good enough yet"
+    return f"the baseline: no {alternative(against)} is good enough yet"
+
+
+def alternative(against: str | None) -> str:
+    """Say what would be the answer in the place of the baseline, were it good enough."""
+    return "smaller network" if against is None else "network that keeps to the caps"
 
 
 def drop_text(

@@ -79,6 +79,7 @@ class SweepWatch:
     _written: dict[Path, int | None] = field(default_factory=dict, init=False)
     _ended: dict[Path, Record] = field(default_factory=dict, init=False)
     _said: int = field(default=0, init=False)
+    _before: dict[Path, float] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         """Remember the records that were there before."""
@@ -92,6 +93,7 @@ class SweepWatch:
             if member.folder in self._ended:
                 self._said -= list(self._ended).index(member.folder) < self._said
                 del self._ended[member.folder]
+            self._before.pop(member.folder, None)
         again = {member.folder: member for member in members}
         others = [member for member in self.members if member.folder not in again]
         self.members = [*others, *again.values()]
@@ -114,11 +116,16 @@ class SweepWatch:
             failed=len(records) - len(finished),
             under_way=tuple(sorted(under_way, key=lambda one: -one.since_s)),
             best=max(measured, key=lambda r: r.scored_by.sign * (r.score or 0.0), default=None),
-            left_s=self._left_s(len(records) + sum(one.done for one in under_way), total),
+            left_s=self._left_s(len(records), under_way, total),
         )
 
-    def _left_s(self, done: float, total: int) -> float | None:
-        return (time.monotonic() - self._begun) / done * (total - done) if done else None
+    def _left_s(self, ended: int, under_way: Sequence[UnderWay], total: int) -> float | None:
+        """Tell the time that is left at the pace of what was done while this watched."""
+        for one in under_way:  # a training that goes on has epochs behind it
+            self._before.setdefault(one.member.folder, one.done)
+        done = ended + sum(one.done for one in under_way)
+        mine = done - sum(self._before.values())
+        return (time.monotonic() - self._begun) / mine * (total - done) if mine > 0 else None
 
     def _reads(self, member: Member) -> bool:
         """Read a member's record if it is new; returns whether its training has ended."""

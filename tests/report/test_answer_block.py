@@ -11,7 +11,7 @@ import pytest
 
 from ssr_exp.report import answer_block, page, page_data
 from ssr_exp.runs import verdict
-from ssr_exp.runs.record import Fractions
+from ssr_exp.runs.record import Fractions, Status
 from ssr_exp.runs.store import Store
 from tests.report.conftest import FULL, STUDY, Put
 
@@ -197,6 +197,16 @@ def test_it_says_how_many_images_the_test_had_and_that_a_surrogate_predicts_poor
     assert "trained on train and val, tested on 120 images)" in block(test_images=120)["test acc"]
     untrained = {"network": "d1-1-1_w4-4-8", "params_share": 0.02, "score": 97.0, "is_poor": True}
     assert "; the surrogate that expects it predicts" in block(untrained=untrained)["untrained"]
+
+
+def test_what_was_trained_since_is_called_untrained_no_more(block: Block, put: Put) -> None:
+    smaller = SMALL | {"network": "d1-1-1_w4-4-8", "test_acc": None}
+    untrained = {"network": "d1-1-1_w4-4-8", "params_share": 0.02, "score": 97.0}
+    assert "to train it" in block(untrained=untrained)
+    put(**smaller, status=Status.failed)
+    assert "to train it" in block(untrained=untrained)  # it may be tried again
+    put(**smaller)
+    assert not {"untrained", "to train it"} & block(untrained=untrained).keys()
 
 
 def test_looks_at_test_beyond_the_answers_and_the_baselines_are_counted(block: Block) -> None:

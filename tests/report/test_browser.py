@@ -407,7 +407,7 @@ def test_what_to_take_begins_with_the_answer_and_asks_for_the_searchs_confidence
 ) -> None:
     bare = opened(written(predicted=sure))
     words = bare.locator("#take").inner_text()  # the narrow one lies within the drop, by luck
-    assert NARROW not in words and SHALLOW in words and "99% likely" in words
+    assert NARROW not in words and SHALLOW in words and "98% likely" in words
     assert "Caps of the search: MACs at most 1,000,000 (40.0% of the baseline's)" in words
     assert bare.locator("#axis").input_value() == "macs"
     store = Store(tmp_path / "runs")
@@ -894,6 +894,31 @@ def test_the_address_keeps_what_was_chosen(written: Any, opened: Any) -> None:
     shown = [again.locator(f"#{n}").input_value() for n in ("scale", "colour", "drop", "cap")]
     assert shown == ["value", "round", "1.4", "600"]
     assert again.locator("#take").inner_text() == sheet.locator("#take").inner_text()
+
+
+def test_an_address_holds_no_drop_that_nobody_chose(
+    written: Any, opened: Any, records: list[Record], told: Predictions
+) -> None:
+    kept = opened(written(records, told)).evaluate("location.hash")
+    path = written(records, told.model_copy(update={"max_drop": 2.0}))  # searched again since
+    assert opened(path, hash_=kept).locator("#drop").input_value() == "2"
+
+
+def test_equals_in_cost_and_score_are_on_the_front_both(
+    written: Any, opened: Any, records: list[Record]
+) -> None:
+    as_good = {"score": records[0].score, "params": records[0].params}
+    rows = [records[0], *(one.model_copy(update=as_good) for one in records[1:3])]
+    shown = opened(written(rows, None)).locator("#networks tbody tr .code").all_inner_texts()
+    assert len(shown) == 3 and all("*" in text for text in shown)
+
+
+def test_an_empty_chart_has_no_legend_of_another_score(written: Any, opened: Any) -> None:
+    sheet = opened(written())
+    assert "measured front" in sheet.locator("#legend").inner_text()
+    sheet.select_option("#metric", "test_score")
+    legend = sheet.locator("#legend").inner_text()
+    assert "measured front" not in legend and "predicted front" not in legend
 
 
 def test_finalists_that_lose_more_than_is_allowed_are_marked(

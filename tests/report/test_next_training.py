@@ -29,6 +29,7 @@ def test_a_loop_is_given_a_network_and_a_command_the_study(store: Store) -> None
     asked |= {"config_dir": "my conf"}
     (folder / study_names.FILE).write_text(json.dumps({"schema_version": 1, "asked": [asked]}))
     assert "--config-dir 'my conf'" in next_training.words(store, STUDY, "d1_w8")
+    assert "--config-dir PRESETS" in next_training.words(store, STUDY, "d1_w8", place="runs")
     (folder / "study.json").write_text(json.dumps({"task": {"name": "loop"}}))
     assert next_training.words(store, STUDY, "d1_w8") == "study.enqueue('d1_w8')"
 

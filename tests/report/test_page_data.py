@@ -125,7 +125,7 @@ def test_finalists_stand_in_their_search_s_study_and_are_no_study_of_their_own(
     code = "d3-1-3_w16-32-64"
     searched, final = network(study, code, "other"), network(study, code, "finalist")
     assert (searched["score"], searched["test_score"]) == ([97.0, None], None)
-    assert (final["score"], final["test_score"]) == (None, [96.5, 0.7071])
+    assert (final["score"], final["test_score"]) == (None, [96.5, 0.707107])
     assert network(study, str(FULL["network"]), "finalist")["test_score"] == [98.0, None]
     assert network(study, str(FULL["network"]), "baseline")["score"] == [99.0, None]
     assert len(study["runs"]) == 5

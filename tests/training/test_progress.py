@@ -86,6 +86,26 @@ def test_the_time_left_is_that_of_the_rest_at_this_pace(
     assert str(now).endswith("about 15 min left")
 
 
+def test_epochs_of_before_are_no_part_of_the_pace(
+    store: Store,
+    members: list[Member],
+    make_record: MakeRecord,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = iter([0.0, 100.0, 200.0])
+    now = SimpleNamespace(monotonic=lambda: next(clock), time=lambda: 0.0)
+    monkeypatch.setattr(progress, "time", now)
+    watch, folder = SweepWatch(members), members[0].folder
+    with store.claim(folder, wait=False):
+        (folder / EPOCHS_FILE).write_text("13/15")
+        assert watch.look().left_s is None  # all of it was done before
+        store.write(members[1].folder, make_record())
+        two = watch.look()
+    assert two.left_s == pytest.approx(100 * (two.total - 1 - 13 / 15))
+    store.write(folder, make_record())
+    assert watch.look().left_s == pytest.approx(200 / (2 - 13 / 15) * (two.total - 2))
+
+
 def test_a_time_is_written_as_people_say_it() -> None:
     assert [terminal.duration(s) for s in (5, 600, 9000)] == ["5 s", "10 min", "2.5 h"]
 

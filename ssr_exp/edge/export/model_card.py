@@ -13,7 +13,7 @@ from ssr_exp.edge.export import card_files, card_scores, card_training, markdown
 from ssr_exp.edge.export.exported import Exported
 from ssr_exp.edge.export.verification import Part
 from ssr_exp.edge.selection import Selection
-from ssr_exp.runs import store
+from ssr_exp.runs import store, verdict
 from ssr_exp.runs.record import Record, Status
 
 
@@ -59,7 +59,8 @@ def _what(chosen: Selection, finished: Sequence[Record]) -> Iterator[str]:
     yield f"# {markdown.inert(record.model)} {kind}: {markdown.inert(about.network)}"
     yield ""
     if record.is_whole and chosen.told is not None:
-        yield "No smaller network was good enough in its search, so this is the seed network."
+        which = verdict.alternative(chosen.verdict)
+        yield f"No {which} was good enough in its search, so this is the seed network."
         yield ""
     yield (
         f"{markdown.inert(about.model.name)} with {'-'.join(map(str, record.blocks))} blocks and "

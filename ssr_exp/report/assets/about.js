@@ -20,7 +20,7 @@ function answerCard() {
   const learnt = answer.learnt ? `trained on ${answer.learnt}; ` : "";
   return element("div", { class: "card" }, element("h2", { text: `The search's answer: ${learnt}${testedWords(answer.results)} tested` }),
     element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Finalists" }, element("table", {}, element("thead", {}, head), element("tbody", {}, body))),
-    ...(isTheBaseline() ? [element("p", { class: "note", text: "No smaller network was good enough, so the answer is the baseline itself." })] : [
+    ...(isTheBaseline() ? [element("p", { class: "note", text: `${answer.verdict ? "No network that keeps to the caps" : "No smaller network"} was good enough, so the answer is the baseline itself.` })] : [
       element("p", { class: "note", text: `${judged().title} drop ${dropped(answer.drop, judged())} on ${answer.measured_on}.` }), promiseNote()].filter(Boolean)));
 }
 

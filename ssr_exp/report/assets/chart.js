@@ -140,6 +140,7 @@ function showChart() {
   shownNetworks = layers.map((one) => one.networks || []);
   byId("reading").textContent = networks.length + points.length ? "" : whyEmpty();
   box.hidden = !(networks.length + points.length);
+  showLegend(points.length, line.length);
   if (box.hidden) return;
   const across = [...networks, ...points].map((n) => place(axis().of(n)));
   const up = [...networks.flatMap(reach), ...(points.length ? predictedFront() : []).map((p) => p.expected[1])];
@@ -163,7 +164,6 @@ function showChart() {
     dataZoom: [{ ...zoom, xAxisIndex: 0 }, { ...zoom, yAxisIndex: 0 }],
     series: [...layers.map(({ networks: _, ...one }) => one), ...ringSeries()],
   }, { notMerge: true });
-  showLegend(points.length);
 }
 
 function whyEmpty() {
@@ -222,7 +222,7 @@ function symbolOf(name) {
   return drawn("svg", { width: 14, height: 14, "aria-hidden": "true" }, drawn(tag, { fill: colour, ...place }));
 }
 
-function showLegend(predicted) {
+function showLegend(predicted, measured) {
   const keys = groups().map((name) => {
     const amount = study().networks.filter((n) => group(n) === name && scoreOf(n) && isNumber(axis().of(n))).length;
     return element("button", {
@@ -238,7 +238,7 @@ function showLegend(predicted) {
   // Of up to 10^7 points all were predicted; a larger lattice's front was found by local search.
   const spelled = (size) => (size > 1e12 ? size.toExponential(1) : whole.format(size)) + (size > 1e7 ? " (a sample)" : "");
   const line = (colour, dashed) => drawn("svg", { width: 22, height: 14, "aria-hidden": "true" }, drawn("path", { d: "M0 7H22", stroke: colour, "stroke-width": 2, "stroke-dasharray": dashed ? "5 3" : null }));
-  keys.push(element("span", { class: "key" }, line(ink("text")), "measured front"));
+  if (measured) keys.push(element("span", { class: "key" }, line(ink("text")), "measured front"));
   if (predicted) {
     keys.push(element("span", { class: "key" }, line(ink("lattice"), true), `predicted front, 80 % interval; ${whole.format(predicted)} of ${spelled(study().predictions.lattice.size)} points of the lattice, the paler the less sure`));
   }

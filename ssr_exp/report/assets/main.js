@@ -51,8 +51,9 @@ function usualDrop() {
 }
 
 function remember() {
-  const kept = new URLSearchParams({ study: study().name, view: state.tab, drop: state.drop });
+  const kept = new URLSearchParams({ study: study().name, view: state.tab });
   for (const name of ["axis", "scale", "metric", "colour"]) if (state[name] !== USUAL[name]) kept.set(name, state[name]);
+  if (!isAllowed(state.drop)) kept.set("drop", state.drop); // else it is the search's, whatever that is by then
   if (state.cap !== null) kept.set("cap", state.cap);
   if (state.pins.length) kept.set("pins", state.pins.join(" "));
   history.replaceState(null, "", `#${kept}`);

@@ -129,7 +129,9 @@ function front(networks, cost, score) {
   const kept = [];
   const good = (network) => goodness(score(network));
   for (const network of [...networks].sort((a, b) => cost(a) - cost(b) || good(b) - good(a))) {
-    if (!kept.length || good(network) > good(kept[kept.length - 1])) kept.push(network);
+    const last = kept[kept.length - 1];
+    const isEqual = last && cost(network) === cost(last) && good(network) === good(last); // neither beats the other
+    if (!last || isEqual || good(network) > good(last)) kept.push(network);
   }
   return kept;
 }

@@ -127,7 +127,9 @@ function looksTable(told) {
 
 function plannedTable(told) {
   const metric = told.outcome.key === judged().key ? "score" : "val_loss";
-  const measured = new Map(study().networks.filter((n) => n[metric] && !isFinalist(n)).map((n) => [n.code, n[metric][0]]));
+  // What the round trained, one training, as the interval is of one: the means of networks have others, too.
+  const measured = new Map();
+  for (const run of [...study().runs].sort((a, b) => b.seed - a.seed)) if (isNumber(run[metric]) && run.kind !== "finalist") measured.set(run.network, run[metric]);
   const proposals = told.rounds.filter((r) => r.number > 0).flatMap((r) => r.planned.map((p) => [r.number, p]));
   if (!proposals.length) return null;
   const head = ["round", "network", "expected", "80 % interval", "measured"].map((name) => element("th", { scope: "col", class: name === "network" ? "text" : null, text: name }));

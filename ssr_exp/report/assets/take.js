@@ -62,7 +62,7 @@ function taken() {
   const own = handed || cheapest(comparable(), (n) => scoreOf(n, comparedBy()).mean);
   const known = new Set(study().networks.map((n) => n.code));
   const named = handed && study().answer?.untrained?.network; // then one rule, the search's
-  const expected = handed ? study().points.find((p) => p.code === named) : comparedBy() === "score" ? cheapest(study().points.filter((p) => !known.has(p.code)), (p) => p.expected[1]) : null;
+  const expected = handed ? study().points.find((p) => p.code === named && !known.has(p.code)) : comparedBy() === "score" ? cheapest(study().points.filter((p) => !known.has(p.code)), (p) => p.expected[1]) : null;
   const better = expected && (handed || !own || axis().of(expected) < axis().of(own)) ? expected : null;
   return { full, own, expected: better };
 }
@@ -115,7 +115,8 @@ function handedOver() {
   return same.find((n) => !isFinalist(n)) || same[0] || null;
 }
 
-const isUnmoved = () => state.cap === null && Math.abs(state.drop - allowedDrop()) <= slack(allowedDrop());
+const isAllowed = (drop) => Math.abs(drop - allowedDrop()) <= slack(allowedDrop());
+const isUnmoved = () => state.cap === null && isAllowed(state.drop);
 const standing = (answer) => (answer?.kept === true ? "tested" : answer?.kept === false ? "tested, and it lost too much" : answer?.measured_on === "test" ? "tested" : "measured on val, not tested");
 const toldOf = (network) => `on ${scoreOf(network, comparedBy()).on}: ${scored(network, comparedBy())}${comparedBy() === "test_score" ? "" : meanOf(network)}`;
 const against = (answer) => (answer?.verdict ? element("p", { class: "warning", text: sentence(answer.verdict) }) : null);

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel
 
-from ssr_exp.runs import pareto, seed_means
+from ssr_exp.runs import pareto, seed_means, verdict
 from ssr_exp.runs.predictions import Look, Predictions
 from ssr_exp.runs.record import Kind, Record
 
@@ -121,7 +121,7 @@ def best(records: Sequence[Record], *, max_drop: float) -> dict[str, float]:
         return {}
     score, whole = records[0].scored_by, scores[baselines.pop()]
     drops = {network: score.drop(value, whole) for network, value in scores.items()}
-    enough = [network for network, drop in drops.items() if drop <= max_drop]
+    enough = [network for network, drop in drops.items() if verdict.is_kept(drop, max_drop)]
     chosen = min(enough, key=lambda network: (params[network], drops[network]))
     return {BEST_SCORE: scores[chosen], BEST_PARAMS: params[chosen]}
 
