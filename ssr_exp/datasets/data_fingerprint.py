@@ -13,7 +13,13 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SubsetRandomSampler
+from torch.utils.data import (
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    Subset,
+    SubsetRandomSampler,
+)
 
 from ssr_exp import messages, user_code
 from ssr_exp.config import DatasetConf
@@ -41,13 +47,14 @@ def fingerprint(conf: DatasetConf) -> Content:
     Raises:
         SsrError: if it serves another val set each time it is made.
     """
-    seen = []
+    seen, drawn = [], []
     for seed in (0, 1):
         torch.manual_seed(seed)
-        seen.append(content(user_data.ready(conf), conf.version))
-        if conf.version is not None:
-            break
-    if seen[0] != seen[-1]:
+        data = user_data.ready(conf)
+        seen.append(content(data, conf.version))
+        with user_code.explained(f"{conf.target} gives no data"):
+            drawn.append([_indices(one) for one in user_data.flat(data.val_dataloader())])
+    if seen[0] != seen[-1] or drawn[0] != drawn[-1]:
         raise SsrError(
             f"{conf.target} serves another val set each time it is made, so no two networks would "
             "be compared by the same: give its random_split a generator, as in "
@@ -103,6 +110,15 @@ def _told(
                 f"random augmentation makes them: take it out of val, or {VERSION}."
             )
     return hashlib.sha256(f"{known} {said}".encode()).hexdigest(), known
+
+
+def _indices(loader: Any) -> list[list[int]]:
+    """List which samples a loader's data set takes of another one, and that of a third."""
+    dataset, taken = getattr(loader, "dataset", None), []
+    while isinstance(dataset, Subset):
+        taken.append(list(map(int, dataset.indices)))
+        dataset = dataset.dataset
+    return taken
 
 
 def _picked(loader: Any, part: str) -> list[int] | None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import inspect
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import LightningDataModule
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.utils.data import (
@@ -192,10 +194,27 @@ def ready(conf: DatasetConf) -> LightningDataModule:
         SsrError: if it cannot be made, or its code fails.
     """
     data = make(conf)
+    data.trainer = _bystander()  # some ask it for the epoch, or for the number of devices
     with user_code.explained(f"{conf.target} cannot be set up"):
         data.prepare_data()
         data.setup("fit")
     return data
+
+
+def _bystander() -> Trainer:
+    """Make a trainer that trains nothing: on one device, in its first epoch."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Trainer(
+            max_epochs=1,
+            accelerator="cpu",
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            plugins=[LightningEnvironment()],
+        )
 
 
 def flat(loader: Any) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from ssr_exp.tasks.supervised import TEST, Supervised
 from ssr_exp.training import batch_norm, learning, own_module, resume, scoring, trainers
 from ssr_exp.training.opened_study import Job
 from ssr_exp.training.scoring import Fields, ScoreWatch
+
+log = logging.getLogger(__name__)
 
 
 def train(job: Job, folder: Path, wandb_run: Any, last: resume.LastCheckpoint | None) -> Fields:
@@ -64,8 +67,12 @@ def train(job: Job, folder: Path, wandb_run: Any, last: resume.LastCheckpoint | 
             fields = watch.fields(trainer) | {"best_score": kept}
     else:
         trainer.fit(task, data, ckpt_path=path, weights_only=True)
-        if not job.conf.dataset.train_on_val and watch.is_late(trainer):
+        has_changed = _has_changed(task, folder / LAST_CHECKPOINT)
+        if not job.conf.dataset.train_on_val and (has_changed or watch.is_late(trainer)):
             trainer.validate(task, data, verbose=False)
+        if has_changed:
+            log.info("%s changed its weights at the end: these are kept", type(task).__name__)
+            trainer.save_checkpoint(folder / LAST_CHECKPOINT)
         fields, epochs = watch.fields(trainer), trainer.current_epoch
     scoring.check_losses(fields.get("metrics", {}))
     if job.conf.trainer.test:
@@ -90,12 +97,23 @@ def test(job: Job, folder: Path, done: Fields) -> Fields:
     return _tested(trainer, job, task, learning.data(job.conf, job.study.splits), done)
 
 
+def _has_changed(task: LightningModule, checkpoint: Path) -> bool:
+    """Say whether the last hooks of a user's code changed weights, as averaging callbacks do.
+
+    What is scored, kept and tested is one network: that which the training ended with.
+    """
+    if isinstance(task, Supervised):
+        return False
+    kept, now = module_weights(checkpoint), task.state_dict()
+    return any(not torch.equal(kept[name], now[name].cpu()) for name in kept.keys() & now.keys())
+
+
 def _load(task: LightningModule, checkpoint: Path) -> None:
     """Load what a training left; of a module of the user's own, all that it holds."""
     if isinstance(task, Supervised):
         rescale.load(task.network, network_weights(checkpoint), source=str(checkpoint))
     else:
-        rescale.load(task, module_weights(checkpoint), source=str(checkpoint))
+        own_module.restore(task, checkpoint)
 
 
 def first_network(job: Job) -> nn.Module:

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
-from ssr_exp import user_code
+from ssr_exp import files, user_code
 from ssr_exp.config import TaskConf
 from ssr_exp.datasets.user_data import is_other_lightning
 from ssr_exp.errors import SsrError
@@ -162,9 +162,21 @@ def load(folder: str | Path, *, trust: bool = False) -> LightningModule:
     module = make(conf, user_modules.offered(found.about.num_classes, shape[0]))
     relinking.put(module, conf, found.network)
     if (folder / LAST_CHECKPOINT).exists():
-        path = folder / LAST_CHECKPOINT
-        rescale.load(module, module_weights(path), source=str(path))
+        restore(module, folder / LAST_CHECKPOINT)
     return module.eval()
+
+
+def restore(module: LightningModule, checkpoint: Path) -> None:
+    """Give a module all that it learnt, what it keeps by hooks of its own among it.
+
+    Raises:
+        SsrError: if the checkpoint cannot be read or is of another network, or the hook fails.
+    """
+    weights = module_weights(checkpoint)  # which says what is wrong with the file
+    if is_overridden("on_load_checkpoint", module, LightningModule):
+        with user_code.explained(f"{type(module).__name__}.on_load_checkpoint fails"):
+            module.on_load_checkpoint(files.read_checkpoint(checkpoint))
+    rescale.load(module, weights, source=str(checkpoint))
 
 
 class NetworkWatch(Callback):
@@ -184,7 +196,14 @@ class NetworkWatch(Callback):
         Raises:
             SsrError: if the module made another one.
         """
-        if network(pl_module, self._conf) is not self._expected:
+        found = network(pl_module, self._conf)
+        if getattr(found, "_orig_mod", None) is self._expected:
+            raise SsrError(
+                f"{type(pl_module).__name__} compiles {self._where} in setup or configure_model: "
+                "leave that out there (often an argument, task.arguments.compile=false), and type "
+                "trainer.compile=true."
+            )
+        if found is not self._expected:
             raise SsrError(
                 f"{type(pl_module).__name__} makes {self._where} anew in setup or configure_model, "
                 "so no rescaled network can be trained: make it in __init__, and only there."

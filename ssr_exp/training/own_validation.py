@@ -160,6 +160,7 @@ class OwnValidation:
             )
             with user_code.explained(f"{type(module).__name__} does not validate"):
                 data = self.data()
+                data.trainer = trainer
                 data.prepare_data()
                 data.setup("fit")  # many make their val set there alone
                 trainer.validate(module, data, verbose=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, WeightAveraging
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -57,29 +57,62 @@ class Watch(Callback):
         self.networks, self._score = networks, score
         self.calls: dict[str, Inputs] = {}  # the first one of each in validation
         self.training: dict[str, Inputs] = {}  # likewise in training
+        self.swapped = ""  # the one that validation calls with other weights than were left
+        self.changed = ""  # the one whose weights setup changes
+        self._made = {name: _weights(network) for name, network in networks.items()}
+        self._left: dict[str, list[Tensor]] = {}
+        self._others: set[str] = set()
         self._hooks: list[Any] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        made = self._made.items()
+        self.changed = next((n for n, old in made if _differ(self.networks[n], old)), "")
+        self._made.clear()
         self._watch(self.training)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Come before what averages weights for a validation alone."""
         self._unwatch()
-        self._watch(self.calls)
+        own: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        if not any(isinstance(one, WeightAveraging) for one in own):  # whose checkpoints hold them
+            self._left = {name: _weights(network) for name, network in self.networks.items()}
+        self._watch(self.calls, self._look)
 
-    def _watch(self, calls: dict[str, Inputs]) -> None:
+    def _look(self, name: str) -> None:
+        if name in self._left and _differ(self.networks[name], self._left[name]):
+            self._others.add(name)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        self._settle()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._settle()
+
+    def _settle(self) -> None:
+        """Look, after a validation, whether what it was called with is gone again."""
+        for name in sorted(self._others):
+            if not _differ(self.networks[name], self._left[name]):
+                self.swapped = self.swapped or name
+        self._others.clear()
+        self._left.clear()
+
+    def _watch(self, calls: dict[str, Inputs], look: Callable[[str], None] | None = None) -> None:
         for name, network in self.networks.items():
-            note = partial(self._note, calls, name)
+            note = partial(self._note, calls, look, name)
             self._hooks.append(network.register_forward_pre_hook(note, with_kwargs=True))
 
     @staticmethod
     def _note(
         calls: dict[str, Inputs],
+        look: Callable[[str], None] | None,
         name: str,
         _: nn.Module,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> None:
         calls.setdefault(name, Inputs(args, kwargs))
+        if look is not None:
+            look(name)
 
     def _unwatch(self) -> None:
         for hook in self._hooks:
@@ -140,6 +173,7 @@ def try_module(
         _none_runs(whole, name),
     ):
         trainer.fit(module, data)
+    _check_weights(watch, type(module).__name__)
     if len(called := [name for name in watch.networks if name in watch.calls]) > 1:
         log.warning(
             "validation calls %s: the weights of %s are those that are handed on",
@@ -161,6 +195,79 @@ def try_module(
     taken = _as_it_is_made(given, conf.trainer.precision)
     _say_what_differs(watch, given, name)
     return Tried(taken, scored)
+
+
+def try_smaller(
+    conf: Config,
+    module: LightningModule,
+    data: LightningDataModule,
+    network: nn.Module,
+    code: str,
+) -> None:
+    """Train a module with a smaller network on two batches, after its whole one was tried.
+
+    Args:
+        conf: its configuration.
+        module: as it was made; it is trained on.
+        data: likewise.
+        network: that is put into it.
+        code: of that, for the error.
+
+    Raises:
+        SsrError: if its code needs something that only the whole network has.
+    """
+    relinking.put(module, conf.task, network)
+    whole = f"{type(module).__name__}.{conf.task.network}"
+    expected = own_module.NetworkWatch(conf.task, network)
+    try:
+        with (
+            _two_batches(conf, expected) as trainer,
+            user_code.explained(f"{conf.task.target} does not train"),
+        ):
+            trainer.fit(module, data)
+    except Diverged:
+        return
+    except SsrError as error:
+        raise SsrError(
+            f"{str(error).rstrip('.')}, with a smaller network ({code}), where the whole one does. "
+            f"What reads channels inside of {whole}, or keeps tensors of its size, has to take "
+            "them from the network that is there; or leave that segment as it is, with "
+            "'segment.frozen=[NAME]'."
+        ) from None
+
+
+def _check_weights(watch: Watch, name: str) -> None:
+    """Refuse that validation scores weights that nothing keeps; warn of those that setup gives.
+
+    Raises:
+        SsrError: says how an average is kept.
+    """
+    if watch.swapped:
+        raise SsrError(
+            f"validation of {name} scores other weights of {watch.swapped} than training leaves, "
+            "such as an average that a callback puts there meanwhile, and no checkpoint would keep "
+            "them: type recipe.ema_decay=0.999 in its place, or hold the average as a module of "
+            "its own and type 'task.copies=[NAME]'."
+        )
+    if watch.changed:
+        log.warning(
+            "%s changes the weights of %s in setup or configure_model: where trained ones are "
+            "loaded there, smaller networks get few of them or none; load them in __init__, and "
+            "type init=inherit checkpoint=target.",
+            name,
+            watch.changed,
+        )
+
+
+def _weights(network: nn.Module) -> list[Tensor]:
+    return [parameter.detach().cpu().clone() for parameter in network.parameters()]
+
+
+def _differ(network: nn.Module, before: Sequence[Tensor]) -> bool:
+    """Say whether weights are others than before, but for their precision."""
+    now = [parameter.detach().cpu() for parameter in network.parameters()]
+    pairs = list(zip(now, before, strict=False))
+    return any(a.shape != b.shape or not torch.equal(a, b.to(a.dtype)) for a, b in pairs)
 
 
 @contextmanager
@@ -290,7 +397,8 @@ def _two_batches(conf: Config, *watching: Callback) -> Iterator[Trainer]:
     with isolate_rng(), trainers.quiet():
         torch.manual_seed(0)
         with user_code.explained(f"{conf.task.target} does not train"):
-            trainer = trainers.two_batches(BATCHES, watching, arguments | user)
+            epochs = conf.trainer.max_epochs
+            trainer = trainers.two_batches(BATCHES, watching, arguments | user, epochs=epochs)
         yield trainer
 
 

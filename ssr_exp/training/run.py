@@ -268,7 +268,9 @@ def explain(error: Exception | SystemExit) -> str:
     if isinstance(error, SystemExit):
         why = f"code that it calls ended the process ({cause(error)})"
         return f"{why}: let it return, or raise an error"
-    text, kind = str(error).strip().partition("\n")[0], type(error).__name__
+    lines, kind = str(error).strip().split("\n"), type(error).__name__
+    is_list = len(lines) > 1 and lines[0].endswith(":")  # of what does not fit, say
+    text = f"{lines[0]} {lines[1].strip()}" if is_list else lines[0]
     if is_out_of_memory(error):
         smaller = "smaller batches (recipe.batch_size, or your DataModule's)"
         return f"out of memory: {text or kind}; try {smaller}."

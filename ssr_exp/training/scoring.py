@@ -32,17 +32,29 @@ class ScoreWatch(Callback):
         self.score = score
         self.scores: list[float | None] = list(earlier)
         self._step: int | None = None  # of the last validation
+        self._before: Any = None  # what the one before it logged
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put away what was logged before, which Lightning keeps where nothing new is."""
+        self._before = trainer.callback_metrics.pop(self.score.key, None)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read it here: later, step values of the training may bear its name.
+
+        A module may log it every few epochs; of the others there is none.
 
         Raises:
             Diverged: if it is not finite.
             SsrError: if nothing of its name was logged, or it is out of its bounds.
         """
-        if not trainer.sanity_checking:
-            self._step = trainer.global_step
-            self.scores.append(read(self.score, trainer.callback_metrics))
+        if trainer.sanity_checking:
+            return
+        if self._before is not None and self.score.key not in trainer.callback_metrics:
+            trainer.callback_metrics[self.score.key] = self._before  # for who monitors it
+            self.scores.append(None)
+            return
+        self._step = trainer.global_step
+        self.scores.append(read(self.score, trainer.callback_metrics))
 
     def is_late(self, trainer: Trainer) -> bool:
         """Say whether a training went on after the last validation."""

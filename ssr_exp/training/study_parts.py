@@ -27,7 +27,7 @@ from ssr_exp.datasets import in_memory, sources, user_data
 from ssr_exp.datasets.images import Splits, Target
 from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import adapt, planning, user_modules
+from ssr_exp.rescaling import adapt, codes, planning, rescale, user_modules
 from ssr_exp.rescaling.inputs import Signature
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.training import acceleration, learning, own_data, own_module, preflight
@@ -53,14 +53,11 @@ def seed_and_plan(
         SsrError: if it cannot be traced, or puts out something else than its task needs.
     """
     is_own = conf.task.name is TaskKind.module
+    inputs = ConfigKey(None if tried is None else tried.inputs.stored)
+    parts = ConfigKey(conf.model), ConfigKey(conf.segment)
+    data = splits.num_classes, splits.image_shape
     try:
-        seed_network, plan = _traced(
-            ConfigKey(conf.model),
-            ConfigKey(conf.segment),
-            splits.num_classes,
-            splits.image_shape,
-            ConfigKey(None if tried is None else tried.inputs.stored),
-        )
+        seed_network, plan = _traced(*parts, *data, inputs)
     except SsrError as error:
         if not is_own:
             raise
@@ -71,7 +68,9 @@ def seed_and_plan(
     if not is_own:
         shape = adapt.output_shape(seed_network, splits.image_shape)
         learning.check_output(conf.task, conf.model.name, shape, splits.image_shape[1:])
-    elif conf.init.kind is Init.fresh:
+        return seed_network, plan
+    _try_smallest(ConfigKey(_decides(conf)), *parts, *data, inputs)
+    if conf.init.kind is Init.fresh:
         _say_what_is_dropped(ConfigKey(conf.task), splits.num_classes, splits.image_shape[0])
     return seed_network, plan
 
@@ -93,7 +92,7 @@ def _decides(conf: Config) -> Config:
         dataset=conf.dataset,
         task=conf.task,
         recipe=conf.recipe,
-        trainer=replace(conf.trainer, max_epochs=1, test=False),
+        trainer=replace(conf.trainer, test=False),
         paths=PathsConf(data=conf.paths.data),
     )
 
@@ -142,10 +141,9 @@ def _tried(key: ConfigKey[Config]) -> tuple[Splits | UserData, Tried | None]:
     if conf.dataset.target is not None:
         return own_data.describe(conf, score)
     splits = images(conf)
-    # Finalists learn from val, too: nothing is left to validate on, and they log what others do.
-    shown = images(replace(conf, dataset=replace(conf.dataset, train_on_val=False)))
     module = own_module.make(conf.task, learning.offered(splits))
-    return splits, preflight.try_module(conf, module, learning.data(conf, shown), score)
+    data = learning.data(conf, images(_with_val(conf)))
+    return splits, preflight.try_module(conf, module, data, score)
 
 
 @lru_cache(maxsize=4)
@@ -160,6 +158,34 @@ def _tested(key: ConfigKey[Config], *, has_val: bool) -> None:
             learning.data(conf, splits),
         )
     preflight.try_test(conf, module, data, learning.test_score(conf.task), has_val=has_val)
+
+
+@lru_cache(maxsize=8)
+def _try_smallest(
+    key: ConfigKey[Config],
+    model: ConfigKey[ModelConf],
+    segment: ConfigKey[SegmentConf],
+    num_classes: int | None,
+    shape: tuple[int, ...],
+    inputs: ConfigKey[Signature | None],
+) -> None:
+    """Train the smallest network on two batches, as its whole was tried: what it lacks is named."""
+    conf = key.part
+    seed_network, plan = _traced(model, segment, num_classes, shape, inputs)
+    try:
+        network = rescale.build(seed_network, plan, plan.smallest)
+    except SsrError:  # which is said where it is to be trained
+        return
+    splits, _ = _tried(key)
+    shown = images(_with_val(conf)) if isinstance(splits, Splits) else splits
+    module = own_module.make(conf.task, learning.offered(splits))
+    code = codes.write(plan, plan.smallest)
+    preflight.try_smaller(conf, module, learning.data(conf, shown), network, code)
+
+
+def _with_val(conf: Config) -> Config:
+    """Keep val, of which nothing is left where finalists learn from it: they log what others do."""
+    return replace(conf, dataset=replace(conf.dataset, train_on_val=False))
 
 
 @lru_cache(maxsize=8)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 
@@ -89,13 +89,18 @@ def build(
     return trainer
 
 
-def two_batches(count: int, callbacks: Sequence[Callback], arguments: Mapping[str, Any]) -> Trainer:
-    """Set up a trainer that trains on a few batches and validates on as many, and keeps nothing."""
+def two_batches(
+    count: int, callbacks: Sequence[Callback], arguments: Mapping[str, Any], *, epochs: int
+) -> Trainer:
+    """Set up a trainer that trains on a few batches and validates on as many, and keeps nothing.
+
+    It stops after the first of its `epochs`, by which schedules of a user's are made.
+    """
     further = {name: value for name, value in arguments.items() if name != "callbacks"}
     trainer = Trainer(
         fast_dev_run=count,
         logger=DummyLogger(),
-        callbacks=[*callbacks, *user_code.made(arguments.get("callbacks", []))],
+        callbacks=[*callbacks, *user_code.made(arguments.get("callbacks", [])), _OneEpoch()],
         enable_progress_bar=False,
         enable_model_summary=False,
         plugins=[LightningEnvironment()],
@@ -103,7 +108,15 @@ def two_batches(count: int, callbacks: Sequence[Callback], arguments: Mapping[st
     )
     # It would count each optimizer's step: of several in a batch, all were taken before the end.
     trainer.fit_loop.epoch_loop.max_steps = -1
+    trainer.fit_loop.max_epochs = epochs
     return trainer
+
+
+class _OneEpoch(Callback):
+    """Stops after one epoch of several."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.should_stop = True
 
 
 @contextmanager

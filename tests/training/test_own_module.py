@@ -1312,6 +1312,163 @@ def test_a_constructor_that_draws_all_has_nothing_to_inherit(asked: Callable[...
         opened_study.open(asked(code(), "init=inherit", "checkpoint=target"))
 
 
+# --- what ordinary projects do
+
+
+def test_a_score_that_is_logged_every_few_epochs_is_that_of_the_last_weights(
+    asked: Callable[..., Config],
+) -> None:
+    said = 'self.log("val/share", share)'
+    every = f"if self.current_epoch % 3 == 0: {said}"
+    epochs = "trainer.max_epochs=3"
+    usual, _ = trained(asked(code(), epochs))
+    record, _ = trained(asked(code(**{said: every}), epochs))
+    first, second, third, last = record.scores
+    assert first == usual.scores[0] and second is None and third is None
+    assert record.score == last == usual.score  # validated once more, at its end
+
+
+@pytest.mark.parametrize("more", [(), ("dataset.version=v1",)])
+def test_a_val_set_that_is_drawn_anew_is_refused_whatever_its_version(
+    conf: Compose, own: Own, more: tuple[str, ...]
+) -> None:
+    text = (
+        DATA
+        + """
+
+class Split(Data):
+    def setup(self, stage):
+        super().setup(stage)
+        self.part, self.rest = torch.utils.data.random_split(self.all, [0.8, 0.2])
+
+    def val_dataloader(self):
+        return DataLoader(self.rest, 16)
+"""
+    )
+    with pytest.raises(SsrError, match="serves another val set each time it is made"):
+        opened_study.open(conf("dataset=module", f"dataset.target={own(text)}.Split", *more))
+
+
+def test_data_may_ask_its_trainer_for_the_epoch(conf: Compose, own: Own) -> None:
+    text = (
+        DATA
+        + """
+
+class Curriculum(Data):
+    def train_dataloader(self):
+        assert self.trainer.world_size == 1
+        return DataLoader(self.all, 8 + self.trainer.current_epoch)
+"""
+    )
+    words = ("dataset=module", f"dataset.target={own(text)}.Curriculum", "trainer.max_epochs=2")
+    record, _ = trained(conf(*words))
+    assert record.score is not None
+
+
+def test_a_schedule_may_be_made_of_the_epochs_that_there_are(asked: Callable[..., Config]) -> None:
+    usual = "return torch.optim.SGD(self.parameters(), lr=self.hparams.lr, momentum=0.9)"
+    stepped = (
+        "made = torch.optim.SGD(self.parameters(), lr=0.05)\n"
+        "        share = self.trainer.max_epochs // 3\n"
+        "        return [made], [torch.optim.lr_scheduler.StepLR(made, share)]"
+    )
+    text = code(**{usual: stepped.replace("share)", "1 // bool(share))")})
+    record, _ = trained(asked(text, "trainer.max_epochs=3"))
+    assert record.epochs == 3
+
+
+@pytest.mark.parametrize("hook", ["setup", "configure_model"])
+def test_a_module_that_compiles_its_network_is_told_which_key_does(
+    asked: Callable[..., Config], hook: str
+) -> None:
+    stage = ", stage" if hook == "setup" else ""
+    more = f"def {hook}(self{stage}): self.net = torch.compile(self.net)"
+    with pytest.raises(SsrError, match=r"compiles net in setup.*type trainer\.compile=true"):
+        opened_study.open(asked(code(more=more)))
+
+
+def test_what_a_module_keeps_by_hooks_is_there_when_it_is_tested_or_loaded(
+    asked: Callable[..., Config], own: Own, tmp_path: Path
+) -> None:
+    text = code(
+        "self.best = None",
+        "def on_save_checkpoint(self, kept): kept['best'] = 7\n"
+        "    def on_load_checkpoint(self, kept): self.best = kept['best']\n"
+        "    def on_test_start(self): assert self.best == 7 or self.trainer.fit_loop.epoch_progress"
+        ".current.completed",
+    )
+    conf = asked(text)
+    trained(conf)
+    tested, _ = trained(asked(text, f"task.target={conf.task.target}", "trainer.test=true"))
+    assert tested.test_score is not None
+    (job,) = run.plan(conf)
+    folder = run.folder(Store(conf.paths.runs), job)
+    assert own_module.load(folder, trust=True).best == 7
+
+
+def test_weights_that_change_at_the_end_are_scored_kept_and_tested(
+    asked: Callable[..., Config],
+) -> None:
+    text = code(more="def on_train_end(self): self.net[-1].bias.data[3] = 1e6")
+    record, state = trained(asked(text, "trainer.test=true"))
+    assert float(state["net.6.bias"][3]) == 1e6
+    assert record.score == pytest.approx(0.1, abs=0.03)  # one class of ten is always named
+    assert record.test_score == pytest.approx(0.1, abs=0.03)
+
+
+SWAPPING = """
+
+class Average(L.Callback):
+    def on_validation_start(self, trainer, module):
+        self.kept = [p.detach().clone() for p in module.net.parameters()]
+        for p in module.net.parameters(): p.data.mul_(0.5)
+
+    def on_validation_end(self, trainer, module):
+        for p, old in zip(module.net.parameters(), self.kept): p.data.copy_(old)
+"""
+
+
+def test_an_average_that_validation_alone_sees_is_refused_and_lightnings_own_is_taken(
+    asked: Callable[..., Config],
+) -> None:
+    more = "def configure_callbacks(self): return [{}]"
+    text = code(more=more.format("Average()") + SWAPPING)
+    with pytest.raises(SsrError, match=r"scores other weights of net than training leaves.*copies"):
+        opened_study.open(asked(text))
+    own = "L.pytorch.callbacks.EMAWeightAveraging(decay=0.9)"
+    assert opened_study.open(asked(code(more=more.format(own)))).scored == "net"
+
+
+def test_weights_that_setup_loads_are_warned_of(
+    asked: Callable[..., Config], caplog: pytest.LogCaptureFixture
+) -> None:
+    more = "def setup(self, stage): nn.init.ones_(self.net[0].weight)"
+    opened_study.open(asked(code(more=more)))
+    assert "changes the weights of net in setup" in caplog.text
+    assert "checkpoint=target" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("init", "more"),
+    [
+        (
+            "self.aux = nn.Conv2d(16, 10, 1)",
+            "def on_train_batch_start(self, batch, index): self.aux(self.net[:3](batch[0]))",
+        ),
+        (
+            "self.shadow = {n: p.detach().clone() for n, p in self.net.named_parameters()}",
+            "def on_train_batch_end(self, *_):\n"
+            "        for n, p in self.net.named_parameters(): self.shadow[n].lerp_(p, 0.1)",
+        ),
+    ],
+)
+def test_what_only_the_whole_network_can_do_is_found_before_it_is_trained(
+    asked: Callable[..., Config], init: str, more: str
+) -> None:
+    with pytest.raises(SsrError, match=r"with a smaller network \(d.*\), where the whole one does"):
+        opened_study.open(asked(code(init, more)))
+
+
 def test_what_network_json_does_not_say_is_not_called(tmp_path: Path) -> None:
     """Its trust was checked; anyone may have written the study's file."""
     about = saved.Description(

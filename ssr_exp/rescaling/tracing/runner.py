@@ -104,7 +104,8 @@ def _check_layers(network: nn.Module) -> None:
         if "_orig_mod" in module._modules and any(True for _ in module.parameters()):
             raise SsrError(
                 f"{path or 'the network'} is compiled (torch.compile), and what is compiled cannot "
-                "be traced: give the network as it was before torch.compile."
+                "be traced: give the network as it was before torch.compile (trainer.compile=true "
+                "compiles each that is trained)."
             )
 
 
