@@ -188,7 +188,13 @@ def _ended(members: Iterable[Member], before: Mapping[Path, Stamps]) -> list[Mem
 def _has_begun(member: Member, before: Mapping[Path, Stamps]) -> bool:
     """Say whether a member's training began since a launch, or goes on."""
     is_new = _stamps(member)[1] != before[member.folder][1]
-    return is_new or member.store.is_busy(member.folder)
+    return is_new or _is_under_way(member)
+
+
+def _is_under_way(member: Member) -> bool:
+    """Say whether a process is training a member, or tests what was trained before."""
+    store, folder = member.store, member.folder
+    return store.is_claimed(folder) if member.tested else store.is_busy(folder)
 
 
 def _in_thread(work: Callable[[], Any]) -> Any:
@@ -215,7 +221,7 @@ def _outwait(members: Sequence[Member], before: Mapping[Path, Stamps]) -> None:
     """Wait for what other processes train: the rest of a launch, or another command's."""
     last = time.monotonic()
     while left := set(members) - set(_ended(members, before)):
-        if any(member.store.is_busy(member.folder) for member in left):
+        if any(map(_is_under_way, left)):
             last = time.monotonic()
         elif len(members) == 1 or time.monotonic() - last > QUIET_S:
             return

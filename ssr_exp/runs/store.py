@@ -295,7 +295,7 @@ class Store:
             glance_s: how long others that only look may be in the way; 0: they count as training;
                 None: long enough.
         """
-        if not os.path.exists(folder / LOCK_FILE) or is_done(self.read(folder)):
+        if is_done(self.read(folder)):
             return False
         return self.is_claimed(folder, glance_s=GLANCE_S if glance_s is None else glance_s)
 

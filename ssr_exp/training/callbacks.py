@@ -30,16 +30,24 @@ _REFRESH_STEPS = 20  # the bar waits for the device each time
 
 
 def build(
-    recipe: RecipeConf, trainer: TrainerConf, folder: Path, score: Score, *, has_val: bool = True
+    recipe: RecipeConf,
+    trainer: TrainerConf,
+    folder: Path,
+    score: Score,
+    *,
+    has_val: bool = True,
+    is_own: bool = False,
 ) -> list[Callback]:
     """Return the callbacks of one training.
 
     Checkpoints are kept in `folder`, the best one by `score`; without val nothing is best. Give
-    the trainer `enable_progress_bar=shows_bar(trainer)`.
+    the trainer `enable_progress_bar=shows_bar(trainer)`. The last one of a module of the user's
+    own, `is_own`, is to be written once the training has ended, when its hooks have run.
     """
     # The best one first: what it knows after an epoch is part of the last one's file.
     built: list[Callback] = [Checkpoint(folder / BEST_CHECKPOINT, score)] if has_val else []
-    built += [Checkpoint(folder / LAST_CHECKPOINT), EpochsFile(folder / EPOCHS_FILE)]
+    last = Checkpoint(folder / LAST_CHECKPOINT, to_the_end=not is_own)
+    built += [last, EpochsFile(folder / EPOCHS_FILE)]
     if recipe.ema_decay is not None:
         built.append(Ema(recipe.ema_decay))
     if shows_bar(trainer):
@@ -73,9 +81,10 @@ class Checkpoint(ModelCheckpoint):
     Args:
         path: of the file.
         score: what the epoch that is kept is best at; None: the last one is kept.
+        to_the_end: whether that after the last epoch is written, too.
     """
 
-    def __init__(self, path: Path, score: Score | None = None) -> None:
+    def __init__(self, path: Path, score: Score | None = None, *, to_the_end: bool = True) -> None:
         super().__init__(
             dirpath=path.parent,
             filename=path.stem,
@@ -84,6 +93,12 @@ class Checkpoint(ModelCheckpoint):
             save_on_train_epoch_end=True,
             enable_version_counter=False,
         )
+        self._to_the_end = to_the_end
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        is_last = trainer.current_epoch + 1 >= (trainer.max_epochs or 0)
+        if self._to_the_end or not is_last:
+            super().on_train_epoch_end(trainer, pl_module)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the best score alone.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,11 @@ from torch import nn
 
 from ssr_exp.config import TaskKind
 from ssr_exp.rescaling import inherit, rescale, validation
-from ssr_exp.runs.store import LAST_CHECKPOINT, module_weights, network_weights
+from ssr_exp.runs.store import LAST_CHECKPOINT, network_weights
 from ssr_exp.tasks.supervised import TEST, Supervised
 from ssr_exp.training import batch_norm, learning, own_module, resume, scoring, trainers
 from ssr_exp.training.opened_study import Job
 from ssr_exp.training.scoring import Fields, ScoreWatch
-
-log = logging.getLogger(__name__)
 
 
 def train(job: Job, folder: Path, wandb_run: Any, last: resume.LastCheckpoint | None) -> Fields:
@@ -55,24 +54,25 @@ def train(job: Job, folder: Path, wandb_run: Any, last: resume.LastCheckpoint | 
     spent_s, path = (0.0, None) if last is None else (last.spent_s, last.path)
     watch = ScoreWatch(job.study.score, () if last is None else last.fields.get("scores", ()))
     callbacks: list[Callback] = [watch, resume.ResumeState(watch, spent_s)]
-    if job.conf.task.name is TaskKind.module:
-        callbacks.append(own_module.NetworkWatch(job.conf.task, network))
+    is_own = job.conf.task.name is TaskKind.module
+    held = own_module.NetworkWatch(job.conf.task, network)
+    callbacks += [held] if is_own else []
     trainer = trainers.build(job.conf, folder, job.study.score, wandb_run, callbacks)
     if last is not None and last.is_last(job.conf.trainer.max_epochs):
         kept = scoring.within(job.study.score, last.fields.get("best_score"))
         fields, epochs = last.fields | {"best_score": kept}, last.epochs
         _load(task, last.path)
         if last.is_late and not job.conf.dataset.train_on_val:
-            trainer.validate(task, data, verbose=False)
+            _validate(trainer, task, data, watch)
             fields = watch.fields(trainer) | {"best_score": kept}
     else:
         trainer.fit(task, data, ckpt_path=path, weights_only=True)
-        has_changed = _has_changed(task, folder / LAST_CHECKPOINT)
-        if not job.conf.dataset.train_on_val and (has_changed or watch.is_late(trainer)):
-            trainer.validate(task, data, verbose=False)
-        if has_changed:
-            log.info("%s changed its weights at the end: these are kept", type(task).__name__)
-            trainer.save_checkpoint(folder / LAST_CHECKPOINT)
+        is_late = watch.is_late(trainer) or (is_own and held.has_changed(task))
+        if is_late and not job.conf.dataset.train_on_val:
+            _validate(trainer, task, data, watch)
+        if is_own:  # hooks of a user's code may change weights at the very end
+            with _in_epoch(trainer, trainer.current_epoch - 1):
+                trainer.save_checkpoint(folder / LAST_CHECKPOINT)
         fields, epochs = watch.fields(trainer), trainer.current_epoch
     scoring.check_losses(fields.get("metrics", {}))
     if job.conf.trainer.test:
@@ -97,15 +97,23 @@ def test(job: Job, folder: Path, done: Fields) -> Fields:
     return _tested(trainer, job, task, learning.data(job.conf, job.study.splits), done)
 
 
-def _has_changed(task: LightningModule, checkpoint: Path) -> bool:
-    """Say whether the last hooks of a user's code changed weights, as averaging callbacks do.
+def _validate(
+    trainer: Trainer, task: LightningModule, data: LightningDataModule, watch: ScoreWatch
+) -> None:
+    """Score the last weights as in the last epoch that was scored: a module may log by epochs."""
+    with _in_epoch(trainer, trainer.current_epoch if watch.epoch is None else watch.epoch):
+        trainer.validate(task, data, verbose=False)
 
-    What is scored, kept and tested is one network: that which the training ended with.
-    """
-    if isinstance(task, Supervised):
-        return False
-    kept, now = module_weights(checkpoint), task.state_dict()
-    return any(not torch.equal(kept[name], now[name].cpu()) for name in kept.keys() & now.keys())
+
+@contextmanager
+def _in_epoch(trainer: Trainer, epoch: int) -> Iterator[None]:
+    """Let a trainer be in an epoch, counted from 0, that it has left."""
+    current = trainer.fit_loop.epoch_progress.current
+    now, current.completed = current.completed, epoch
+    try:
+        yield
+    finally:
+        current.completed = now
 
 
 def _load(task: LightningModule, checkpoint: Path) -> None:

@@ -189,6 +189,7 @@ class NetworkWatch(Callback):
 
     def __init__(self, conf: TaskConf, expected: nn.Module) -> None:
         self._conf, self._where, self._expected = conf, conf.network, expected
+        self._scored: dict[str, Tensor] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look, after setup and configure_model, whether it still is there.
@@ -208,6 +209,22 @@ class NetworkWatch(Callback):
                 f"{type(pl_module).__name__} makes {self._where} anew in setup or configure_model, "
                 "so no rescaled network can be trained: make it in __init__, and only there."
             )
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember what was scored."""
+        self._scored = {n: t.detach().clone() for n, t in pl_module.state_dict().items()}
+
+    def has_changed(self, module: LightningModule) -> bool:
+        """Say whether a training ended with other weights than were scored last.
+
+        Its last hooks may change them, as averaging callbacks do.
+        """
+        now = module.state_dict()
+        return any(
+            not torch.equal(kept.cpu(), now[name].cpu())
+            for name, kept in self._scored.items()
+            if name in now
+        )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look whether the optimizers have its weights, and none that are nowhere any more.

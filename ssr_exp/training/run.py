@@ -95,6 +95,7 @@ def _test(job: Job, store: Store, where: Path, done: Record) -> Record:
     A function of the user's own trains for that again, as its weights are its own; what it scored
     on val the first time stays.
     """
+    begin(job, store, where)
     with trainers.quiet():
         try:
             if job.conf.task.name is TaskKind.loop:

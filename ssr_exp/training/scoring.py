@@ -7,7 +7,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.score import Score
@@ -31,17 +33,18 @@ class ScoreWatch(Callback):
     def __init__(self, score: Score, earlier: Iterable[float | None] = ()) -> None:
         self.score = score
         self.scores: list[float | None] = list(earlier)
-        self._step: int | None = None  # of the last validation
-        self._before: Any = None  # what the one before it logged
+        self._step: int | None = None  # of the last validation that was scored
+        scored = [epoch for epoch, value in enumerate(self.scores) if value is not None]
+        self.epoch: int | None = scored[-1] if scored else None  # of that, counted from 0
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put away what was logged before, which Lightning keeps where nothing new is."""
-        self._before = trainer.callback_metrics.pop(self.score.key, None)
+        trainer.callback_metrics.pop(self.score.key, None)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read it here: later, step values of the training may bear its name.
 
-        A module may log it every few epochs; of the others there is none.
+        A module may log it every few epochs; of the others there is none, once there was one.
 
         Raises:
             Diverged: if it is not finite.
@@ -49,11 +52,13 @@ class ScoreWatch(Callback):
         """
         if trainer.sanity_checking:
             return
-        if self._before is not None and self.score.key not in trainer.callback_metrics:
-            trainer.callback_metrics[self.score.key] = self._before  # for who monitors it
+        known = next((value for value in reversed(self.scores) if value is not None), None)
+        is_training = trainer.state.fn is TrainerFn.FITTING
+        if is_training and known is not None and self.score.key not in trainer.callback_metrics:
+            trainer.callback_metrics[self.score.key] = torch.tensor(known)  # for who monitors it
             self.scores.append(None)
             return
-        self._step = trainer.global_step
+        self._step, self.epoch = trainer.global_step, trainer.current_epoch
         self.scores.append(read(self.score, trainer.callback_metrics))
 
     def is_late(self, trainer: Trainer) -> bool:

@@ -60,7 +60,7 @@ def build(
     has_val, world = not conf.dataset.train_on_val, processes.count()
     further = {name: value for name, value in conf.task.trainer.items() if name != "callbacks"}
     further |= {} if has_val else {"limit_val_batches": 0}
-    own = callbacks.build(conf.recipe, conf.trainer, folder, score, has_val=has_val)
+    own = callbacks.build(conf.recipe, conf.trainer, folder, score, has_val=has_val, is_own=is_own)
     trainer = Trainer(
         max_epochs=conf.trainer.max_epochs,
         accelerator=conf.trainer.accelerator,

@@ -1326,6 +1326,39 @@ def test_a_score_that_is_logged_every_few_epochs_is_that_of_the_last_weights(
     first, second, third, last = record.scores
     assert first == usual.scores[0] and second is None and third is None
     assert record.score == last == usual.score  # validated once more, at its end
+    longer, _ = trained(asked(code(**{said: every}), "trainer.max_epochs=5"))
+    assert [value is None for value in longer.scores] == [False, True, True, False, True, False]
+    assert longer.score == trained(asked(code(), "trainer.max_epochs=5"))[0].score
+
+
+KILLED = """
+
+from pathlib import Path
+
+
+class Kill(L.Callback):
+    def on_train_epoch_start(self, trainer, module):
+        if trainer.current_epoch == WHEN and not FLAG.exists():
+            FLAG.touch()
+            raise BaseException("killed here")
+"""
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_a_killed_training_goes_on_whatever_epoch_logs_a_score(
+    asked: Callable[..., Config], tmp_path: Path, at: int
+) -> None:
+    said = 'self.log("val/share", share)'
+    every = f"if self.current_epoch % 3 == 0: {said}"
+    kill = KILLED.replace("WHEN", str(at)).replace("FLAG", f"(Path({str(tmp_path)!r}) / 'k')")
+    more = "def configure_callbacks(self): return [Kill()]" + kill
+    conf = asked(code(more=more, **{said: every}), "trainer.max_epochs=5")
+    with pytest.raises(BaseException, match="killed here"):
+        trained(conf)
+    assert (tmp_path / "k").exists()
+    record, _ = trained(conf)
+    whole, _ = trained(asked(code(**{said: every}), "trainer.max_epochs=5"))
+    assert (record.scores, record.score, record.epochs) == (whole.scores, whole.score, 5)
 
 
 @pytest.mark.parametrize("more", [(), ("dataset.version=v1",)])
@@ -1414,6 +1447,21 @@ def test_weights_that_change_at_the_end_are_scored_kept_and_tested(
     assert float(state["net.6.bias"][3]) == 1e6
     assert record.score == pytest.approx(0.1, abs=0.03)  # one class of ten is always named
     assert record.test_score == pytest.approx(0.1, abs=0.03)
+
+
+def test_what_was_killed_while_it_was_tested_has_the_epochs_that_it_was_trained(
+    asked: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = asked(code(), "trainer.max_epochs=2", "trainer.test=true")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(fit, "_tested", interrupted)
+        run.train(conf)
+    record, _ = trained(conf)
+    assert record.epochs == 2 and record.test_score is not None
+
+
+def interrupted(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 SWAPPING = """
