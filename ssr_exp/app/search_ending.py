@@ -357,7 +357,7 @@ class Ending:
         store = Store(self.conf.paths.runs)
         to = store.study_folder(self.study.name) / BEST_FOLDER
         latency = answer.latency(self.belief, self.belief.history.space.parse(record.network))
-        if latency is not None and latency.measured and self.conf.latency.batch == 1:
+        if latency is not None and latency.measured and latency.batch == 1:
             record = _with_latency(record, latency)
         question = {"allowed": self.belief.drop, "confidence": self.belief.confidence}
         if seen is not self.belief:

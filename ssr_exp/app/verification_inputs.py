@@ -249,13 +249,14 @@ def dataset_of(conf: ExportConfig, chosen: Selection) -> DatasetConf:
     before = chosen.asked.get("dataset", {})
     before = before if isinstance(before, dict) else {}
     # No field of a study, as their digest tells images apart; `best/` has no configuration.
-    theirs |= {"skip_corrupt": before.get("skip_corrupt", _damaged(chosen.study))}
+    theirs = theirs | {"skip_corrupt": before.get("skip_corrupt", _damaged(chosen.study))}
     theirs = {key: value for key, value in theirs.items() if key in known}
     asked = _validated(DatasetConf, theirs, "dataset")
     asked.root, asked.file = (getattr(conf, key) or before.get(key) for key in ("root", "file"))
     paths = chosen.asked.get("paths")
-    if conf.paths.data == PathsConf().data and isinstance(paths, dict):
-        conf.paths.data = str(paths.get("data", conf.paths.data))
+    recorded = str(paths.get("data", "")) if isinstance(paths, dict) else ""
+    if conf.paths.data == PathsConf().data and recorded and Path(recorded).exists():
+        conf.paths.data = recorded  # else it may be typed, or be found where commands look
     # Those that nothing read when the study was begun are refused today.
     usual = DatasetConf()
     return replace(asked, **{key: getattr(usual, key) for key in sources.unread(asked)})

@@ -53,9 +53,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"out of memory ({cause(error)}): type {_less(options)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
+        print(f"interrupted: {_left(options)}", file=sys.stderr)
         return INTERRUPTED
     return 0
+
+
+def _left(options: argparse.Namespace) -> str:
+    """Say what an interrupted command has written."""
+    if options.out is not None and options.out.exists():  # it was not there before
+        return f"{options.out} holds what was measured"
+    return "records may have been written" if options.write else "nothing was written"
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -68,12 +68,13 @@ class Pair(FileModel):
 
 
 class AnswerLatency(FileModel):
-    """What the answer takes on a device and runtime, in ms, and what was allowed."""
+    """What the answer takes for `batch` samples on a device, in ms, and what was allowed."""
 
     ms: float
     setting: str
     measured: bool
     cap: float | None = None
+    batch: int = 1
 
 
 class FrontSize(FileModel):

@@ -200,25 +200,34 @@ class Score(FileModel):
         number, unit = f"{drop:.6g}", self.unit_of_drops
         return f"{number} {'point' if (number, unit) == ('1', 'points') else unit}".strip()
 
-    def read_drop(self, text: str, reference: float, key: str) -> float:
+    def read_drop(
+        self, text: str, reference: float, key: str, *, whose: str = "the baseline's"
+    ) -> float:
         """Read an allowed drop: a number in the score's unit, or a share of a reference as `2%`.
 
         Args:
             text: as it was typed.
             reference: what a share is of.
             key: that was typed, for the error.
+            whose: reference it is, likewise.
 
         Raises:
             SsrError: if it is neither.
         """
         match = DROP.fullmatch(text.strip())
-        if match is None or not isfinite(float(match[1])):
+        if match is None or not is_drop(text):
             raise SsrError(
                 f"{key}={text} is not a drop: type a number ({self.unit_of_drops or self.name}), "
-                f"0 or more, or a share of the baseline's {self.name} such as {key}=2%."
+                f"0 or more, or a share of {whose} {self.name} such as {key}=2%."
             )
         value = float(match[1])
         return value / 100 * abs(reference) if match[2] else value
+
+
+def is_drop(text: str) -> bool:
+    """Say whether a text is a number of 0 or more, or such a share in percent."""
+    match = DROP.fullmatch(text.strip())
+    return match is not None and isfinite(float(match[1]))
 
 
 ACCURACY = Score()

@@ -116,6 +116,7 @@ class DeviceLatency:
     setting: str
     measured: bool
     cap: float | None = None
+    batch: int = 1
 
 
 def latency(belief: Belief, architecture: Architecture) -> DeviceLatency | None:
@@ -128,7 +129,8 @@ def latency(belief: Belief, architecture: Architecture) -> DeviceLatency | None:
         log.warning("the answer's latency stays predicted: %s", error)
         measured = False
     (ms,) = belief.latencies.ms(cost.encode(belief.history.space.plan, [architecture])).tolist()
-    return DeviceLatency(ms, str(belief.latencies), measured, belief.caps.get("latency_ms"))
+    cap, batch = belief.caps.get("latency_ms"), belief.latencies.batch
+    return DeviceLatency(ms, str(belief.latencies), measured, cap, batch)
 
 
 def contenders(

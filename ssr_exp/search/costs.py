@@ -36,6 +36,10 @@ Price = Callable[[Points], Tensor]
 class Latencies(Protocol):
     """What networks take on a device; its string says on which. See `edge.latency.table`."""
 
+    @property
+    def batch(self) -> int:
+        """How many samples each is given at once."""
+
     def measured(self) -> Mapping[Architecture, float]:
         """List the measured networks with their latency in ms."""
 
@@ -55,6 +59,8 @@ class RecordLatencies:
     Raises:
         SsrError: if too few records have a latency, or they are of different devices.
     """
+
+    batch = 1
 
     def __init__(self, history: History) -> None:
         self._history, self._measured = history, measured(history, None)

@@ -26,7 +26,7 @@ from ssr_exp.training.opened_study import OpenedStudy
 
 SCRIPT = "load.py"
 
-LOAD = '''"""Load the network of this folder; saved.read says how to normalise its images."""
+LOAD = '''"""Load the network of this folder; {normalised}."""
 
 from pathlib import Path
 
@@ -152,5 +152,10 @@ def _add_papers(
     call = CALL.format(inputs=inputs, picks=picks, prints=prints)
     if about.part is not None:  # how the whole is called is not known
         call, before = "print(network)\n", ""
-    script = LOAD.format(trust=trust, predicts=predicts, before=before, call=call)
+    normalised = "saved.read says how to normalise its images"
+    if study.splits.preprocessing is None:  # data of the user's own, or a loop's
+        normalised = "its inputs are as its own training had them"
+    script = LOAD.format(
+        normalised=normalised, trust=trust, predicts=predicts, before=before, call=call
+    )
     store.write_text(fresh / SCRIPT, script)

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from ssr_exp import user_code
+from ssr_exp.outputs import tensors
 from ssr_exp.runs.score import Score
 from ssr_exp.training import scoring, trainers
 
@@ -35,7 +36,8 @@ class StandIn(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map inputs to outputs, in as many turns as it takes."""
-        parts = [self._model(part.contiguous()) for part in x.cpu().split(self._batch)]
+        turns = (self._model(part.contiguous()) for part in x.cpu().split(self._batch))
+        parts = [next(tensors(outputs)) for outputs in turns]  # of several the one that is judged
         # a file's tensors may lie in memory that its next run overwrites, or be of inference mode
         return torch.cat([part.clone() for part in parts]).to(x.device)
 

@@ -51,6 +51,8 @@ def told(believed: Belief) -> Predictions:
 class Phone:
     """A device where a network takes as long as it has parameters, and its first width more."""
 
+    batch = 1
+
     def __init__(self, space: Space) -> None:
         self.space = space
 

@@ -937,6 +937,8 @@ def test_of_a_network_that_our_task_judges_by_one_output_that_one_is_exported(
     assert "not scored" not in caplog.text and part.measure is not None
     one_class = part.measure(lambda x: torch.eye(3)[[1] * len(x)], iter(()))  # one tensor
     assert 0 < one_class < 100
+    pair = part.measure(lambda x: {"level": x, "out": torch.eye(3)[[1] * len(x)]}, iter(()))
+    assert pair == one_class  # as PyTorch's own outputs are
 
 
 def test_inputs_of_validation_are_few_and_from_all_over_it() -> None:

@@ -52,7 +52,7 @@ def table(
     is_image = _signature(parts) is None and chosen.sample == "image"
     samples = "images" if is_image else "inputs"
     is_quantised = any(one.int8 for one in exported.files)
-    calibrated = " int8 files are calibrated on val images." if is_quantised else ""
+    calibrated = f" int8 files are calibrated on val {samples}." if is_quantised else ""
     made = "" if how is None else f"what `{predictor.SCRIPT}` makes of the files of "
     yield (
         f"Latency: one {chosen.sample}, median of {request.repeats} interleaved turns on "

@@ -69,7 +69,8 @@ def one_image(chosen: Selection, on: str) -> str | None:
     count = _counts(chosen.study).get(on)
     if not count or chosen.record.score_key != ACCURACY.key:
         return None
-    return f"one of the {count:,} {on} images is {chosen.record.scored_by.drop_text(100 / count)}"
+    each = chosen.record.scored_by.drop_text(100 / count)
+    return f"one of the {count:,} {on} {chosen.sample}s is {each}"
 
 
 def _images(chosen: Selection, finished: Sequence[Record]) -> str:
@@ -81,7 +82,7 @@ def _images(chosen: Selection, finished: Sequence[Record]) -> str:
         val = before.get("val", 0)  # its own study, without a search beside it, has none
         if val and before.get("train", 0) + val == counts.get("train"):
             words[0] = f"{counts['train']:,} train ({val:,} of them val in the search)"
-    return f"; images: {', '.join(words)}" if words else ""
+    return f"; {chosen.sample}s: {', '.join(words)}" if words else ""
 
 
 def _counts(study: Mapping[str, Any]) -> dict[str, int]:

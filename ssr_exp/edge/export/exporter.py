@@ -28,7 +28,6 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import saved
 from ssr_exp.runs import provenance, studies
 from ssr_exp.runs.provenance import torch_threads
-from ssr_exp.runs.score import ACCURACY
 from ssr_exp.runs.store import RECORD_FILE, Store
 
 log = logging.getLogger(__name__)
@@ -51,7 +50,7 @@ def check(request: ExportConfig) -> None:
     asked = [formats.find(name) for name in names]
     if request.int8 and not any(one.QUANTISES for one in asked):
         raise SsrError("int8=true takes a format that can be quantised: onnx or executorch.")
-    verified_files.most_drop(request, ACCURACY, 1.0)
+    verified_files.check_most_drop(request)
 
 
 def check_folder(to: Path) -> None:

@@ -25,7 +25,7 @@ from ssr_exp.edge.latency.runtimes import Runner
 from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.edge.selection import Selection
 from ssr_exp.errors import SsrError, cause
-from ssr_exp.runs.score import PERCENT, Score
+from ssr_exp.runs.score import PERCENT, Score, is_drop
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,20 @@ def most_drop(request: ExportConfig, score: Score, reference: float) -> float:
     """
     usual = USUAL_DROP if score.unit == PERCENT else f"{USUAL_DROP}%"
     asked = usual if request.int8_drop is None else str(request.int8_drop)
-    return score.read_drop(asked, reference, "int8_drop")
+    return score.read_drop(asked, reference, "int8_drop", whose="the network's own")
+
+
+def check_most_drop(request: ExportConfig) -> None:
+    """Refuse an `int8_drop` that is none, before its network and that one's score are known.
+
+    Raises:
+        SsrError: says what it may be.
+    """
+    if (asked := request.int8_drop) is not None and not is_drop(str(asked)):
+        raise SsrError(
+            f"int8_drop={asked} is not a drop: type a number in the score's unit, 0 or more, or a "
+            "share of the network's own score such as int8_drop=2%."
+        )
 
 
 @dataclass(frozen=True, eq=False)

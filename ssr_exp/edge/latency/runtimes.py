@@ -127,7 +127,7 @@ def _by_file(name: str, **options: Any) -> Prepare:
 
 
 def _zeros(count: int, images: Tensor) -> Tensor:
-    return torch.zeros(count, *images.shape[1:])
+    return torch.zeros(count, *images.shape[1:], dtype=images.dtype)
 
 
 def _size(network: nn.Module, batch: Batch) -> int:

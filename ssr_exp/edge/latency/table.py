@@ -82,6 +82,11 @@ class LatencyTable:
         effort: how more is measured.
     """
 
+    @property
+    def batch(self) -> int:
+        """How many samples each network is given at once."""
+        return self.table.setting.batch
+
     def __init__(self, subject: Subject, table: Timings, path: Path, effort: LatencyConf) -> None:
         self.table = table
         self._subject, self._path, self._effort = subject, path, effort

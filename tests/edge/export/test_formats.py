@@ -173,6 +173,9 @@ def test_what_its_user_must_know_is_inside(written: Write, name: str) -> None:
     assert about["preprocessing"] == {**asdict(HOW), "size": [8, 8], "mean": [], "std": []}
     assert (about["labels"], about["size"]) == (list(ABOUT.classes), [8, 8])
     assert (about["mean"], about["std"]) == (list(ABOUT.mean), list(ABOUT.std))
+    unknown = formats.metadata(Order(resnet(), ABOUT))  # of data of the user's own
+    assert not {"labels", "mean", "std", "preprocessing"} & unknown.keys()
+    assert str(unknown["input"]).endswith("as the network's own training had it")
 
 
 @pytest.mark.parametrize("name", SLOW)

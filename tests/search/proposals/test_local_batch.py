@@ -103,6 +103,8 @@ def test_local_search_proposes_what_looking_at_all_points_proposes(
 class Rugged:
     """A device where one network is fast, and others are the slower the less they are like it."""
 
+    batch = 1
+
     def __init__(self, own: Space, fast: Architecture) -> None:
         self.own, self.at = own, own.features(cost.encode(own.plan, [fast]))
 

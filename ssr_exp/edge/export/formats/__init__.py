@@ -80,7 +80,8 @@ class Order:
         """Make images of the shape and kind that the file takes, all black; or other inputs."""
         if isinstance(self.network, FlatNetwork):
             return self.network.draw(count)
-        dtype = torch.uint8 if self.takes_bytes else torch.float32
+        floats = (p.dtype for p in self.network.parameters() if p.is_floating_point())
+        dtype = torch.uint8 if self.takes_bytes else next(floats, torch.float32)
         return torch.zeros(count, *self.about.input_shape, dtype=dtype)
 
 
@@ -159,10 +160,15 @@ def find(name: str) -> Format:
 def metadata(order: Order) -> dict[str, object]:
     """Say what the user of a file must know, under the same keys in every format."""
     about = order.about
-    taken = "uint8, pixels" if order.takes_bytes else "float32, (pixel / 255 - mean) / std"
     how, kind = order.preprocessing, order.kind
-    moments = {"target_mean": about.target_mean, "target_std": about.target_std}
-    targets = {key: list(values) for key, values in moments.items() if values is not None}
+    known: dict[str, object] = {}
+    taken = "as the network's own training had it"
+    if how is not None:
+        taken = "uint8, pixels" if order.takes_bytes else "float32, (pixel / 255 - mean) / std"
+        moments = {"mean": list(about.mean), "std": list(about.std)}
+        known = {"labels": list(about.classes), **moments, "preprocessing": asdict(how)}
+    both = {"target_mean": about.target_mean, "target_std": about.target_std}
+    targets = {key: list(values) for key, values in both.items() if values is not None}
     if isinstance(order.network, FlatNetwork):
         flat = order.network.signature
         return {
@@ -172,12 +178,9 @@ def metadata(order: Order) -> dict[str, object]:
             "network": about.network,
         }
     return {
-        "labels": list(about.classes),
-        "mean": list(about.mean),
-        "std": list(about.std),
+        **known,
         "channels": about.input_shape[0],
         "size": list(about.input_shape[1:]),
-        **({} if how is None else {"preprocessing": asdict(how)}),
         "input": f"{IMAGE}: batch x {' x '.join(map(str, about.input_shape))}, {taken}",
         "output": f"{kind.name}: {kind.shape.format(n=about.num_classes)}, {kind.meaning}",
         **targets,

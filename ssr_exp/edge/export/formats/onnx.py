@@ -41,7 +41,7 @@ def write(order: Order, path: Path) -> tuple[str, ...]:
         whole = Path(folder) / f"whole{SUFFIX}"
         _save(_model(order), order, whole)
         _quantise(whole, path, order.calibration)
-    return (f"calibrated on {len(order.calibration)} images; operators: {_operators(path)}",)
+    return (f"calibrated on {len(order.calibration)} inputs; operators: {_operators(path)}",)
 
 
 def load(path: Path, *, threads: int, provider: str = CPU) -> Model:
