@@ -472,6 +472,7 @@ class Config:
     seed: RandomSeed = 0
     wait: bool = False  # for another process that is training the same network
     origin: str | None = None  # why it is trained, for tables and pages; None: `modifiers.kind`
+    job_of: str | None = None  # of a job: the study that its command opened; no other is trained
 
 
 @dataclass

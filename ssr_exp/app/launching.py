@@ -24,6 +24,7 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 
+from ssr_exp import messages
 from ssr_exp.app import launchers
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.runs.store import BUSY, CONFIG_FILE, RECORD_FILE, written_ns
@@ -157,7 +158,7 @@ class Launches:
         self._refuse_if_closed()
         launchers.connect(self.launcher)
         words = (*self.loudness(), *extra)
-        jobs = [[*member.overrides, *words] for member in members]
+        jobs = [[*member.overrides, *_study(member), *words] for member in members]
         self._launched.update(member.folder for member in members)
         with self._numbering:
             first, self._numbered = self._numbered, self._numbered + len(jobs)
@@ -174,6 +175,12 @@ class Launches:
     def _refuse_if_closed(self) -> None:
         if self._is_closed:
             raise SsrError("the command is ending: nothing more is launched.")
+
+
+def _study(member: Member) -> list[str]:
+    """Say which study a job is of: its process reads code and data anew, which may have changed."""
+    job = member.job
+    return [] if job is None else [messages.setting("job_of", job.study.name)]
 
 
 def _stamps(member: Member) -> Stamps:

@@ -79,13 +79,11 @@ class Search:
         while True:
             belief = self.look()
             self.tell(belief)
-            number = self.next_number()
-            if number > self.conf.rounds:
+            if (plan := self._begun_round() or self._new_round()) is None:
                 return belief, self.all_done
-            count = self.affordable(self.conf.batch)
+            count = self.affordable(self.conf.batch - len(plan.planned))
             if not count:
                 return belief, USED_UP
-            plan = Round(number=number, seed=self.conf.seed, planned=())
             belief, plan, reason = self.extend(plan, belief, count=count)
             if reason:
                 return belief, reason
@@ -218,7 +216,8 @@ class Search:
             title, axis = f"round {number} of {self.conf.rounds}", self.conf.objective.cost
             whole = len(picks) if size is None else size
             printing.print_round(belief, picks, title=title, count=whole, axis=axis)
-        plan = plan.model_copy(update={"planned": (*plan.planned, *picks)})
+        more = {"planned": (*plan.planned, *picks)} | ({} if size is None else {"size": size})
+        plan = plan.model_copy(update=more)
         self.book.write(plan)
         return belief, plan, ""
 
@@ -338,10 +337,21 @@ class Search:
         for plan in self.book.read():
             if 0 < plan.number <= self.conf.rounds and len(plan.planned) < self.conf.batch:
                 return plan
+        return self._new_round()
+
+    def _new_round(self) -> Round | None:
         number = self.next_number()
         if number > self.conf.rounds:
             return None
         return Round(number=number, seed=self.conf.seed, planned=())
+
+    def _begun_round(self) -> Round | None:
+        """Return a round whose networks came one after the other, and are not all there."""
+        for plan in self.book.read():
+            most = min(plan.size or 0, self.conf.batch)
+            if 0 < plan.number <= self.conf.rounds and len(plan.planned) < most:
+                return plan
+        return None
 
     def _missing(self) -> list[str]:
         """List the first networks, if the records do not stand in for them."""

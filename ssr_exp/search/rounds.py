@@ -48,7 +48,8 @@ class Round(FileModel):
     """One batch; number 0 holds the first networks.
 
     `seed` is what they are trained with; `attempts` counts launches that came to their end, and
-    `launched` the trainings in them.
+    `launched` the trainings in them. `size` is how many networks it is to get, where they are
+    proposed one after the other; None: it has them all.
     """
 
     schema_version: int = SCHEMA
@@ -57,6 +58,7 @@ class Round(FileModel):
     planned: tuple[Planned, ...]
     attempts: Annotated[int, Field(ge=0)] = 0
     launched: Annotated[int, Field(ge=0)] = 0
+    size: Annotated[int, Field(ge=0)] | None = None
 
     @property
     def networks(self) -> tuple[str, ...]:

@@ -182,6 +182,19 @@ def open(conf: Config) -> OpenedStudy:
     return OpenedStudy(name, fields, splits, seed_network, plan, taken, score, changed, scored)
 
 
+def check_same(study: OpenedStudy, name: str) -> None:
+    """Refuse a study that another process is to go on with, if it became another one.
+
+    Raises:
+        SsrError: says so.
+    """
+    if study.name != name:
+        raise SsrError(
+            f"study {name} became {study.name} meanwhile, because its data or code was changed: "
+            "repeat the command."
+        )
+
+
 def _check_test(conf: Config, splits: Splits | UserData) -> None:
     """Refuse to test where that cannot be, before trainings are spent on what is tested.
 

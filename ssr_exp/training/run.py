@@ -73,6 +73,8 @@ def train(conf: Config) -> Record:
             "(leave hydra.mode as it is)."
         )
     (job,) = jobs
+    if conf.job_of is not None:
+        opened_study.check_same(job.study, conf.job_of)
     store = Store(conf.paths.runs)
     where = folder(store, job)
     with store.claim(where, wait=conf.wait), provenance.torch_threads(conf.trainer.threads):

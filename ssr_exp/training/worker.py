@@ -92,11 +92,7 @@ def _train(place: Path, rank: int, world: int) -> Fields:
 def _job(conf: Config, name: str, network: str) -> Job:
     """Open the study again, which is to be the same."""
     study = opened_study.open(conf)
-    if study.name != name:
-        raise SsrError(
-            f"study {name} became {study.name} meanwhile, because its data or code was changed: "
-            "repeat the command."
-        )
+    opened_study.check_same(study, name)
     return Job(study, codes.parse(study.plan, network), conf)
 
 

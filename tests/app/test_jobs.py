@@ -1,4 +1,4 @@
-"""A launcher's process does not outlive a command that was killed, but for its training."""
+"""A job is of its command's study, and does not outlive one that was killed, but for training."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from ssr_exp.config import Config
+from ssr_exp.errors import SsrError
+from ssr_exp.runs.store import Store
+from ssr_exp.training import opened_study, run
 
 WORKER = """
 import multiprocessing, os, sys, time
@@ -68,3 +73,14 @@ def test_a_process_ends_with_its_killed_command_after_its_training(
         assert is_there(pid)  # its training goes on
         (place / "over").touch()
     until(lambda: not is_there(pid))
+
+
+@pytest.mark.usefixtures("repeatable")
+def test_a_job_whose_study_became_another_one_trains_nothing(conf: Callable[..., Config]) -> None:
+    asked = conf("modifiers=baseline")
+    name = opened_study.open(asked).name
+    other = conf("modifiers=baseline", "recipe.lr=0.37", f"job_of={name}")
+    with pytest.raises(SsrError, match=f"study {name} became .* meanwhile.*: repeat the command"):
+        run.train(other)
+    assert not Store(asked.paths.runs).records()
+    assert run.train(conf("modifiers=baseline", f"job_of={name}")).study == name

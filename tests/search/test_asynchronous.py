@@ -138,6 +138,22 @@ def test_a_round_whose_plan_is_gone_is_proposed_anew_in_full(begin: Begin, world
     assert [len(plan.planned) for plan in search.book.read()] == [22, 3, 3]
 
 
+def test_a_round_that_was_begun_one_by_one_is_filled_whoever_goes_on(
+    begin: Begin, world: World
+) -> None:
+    def stops(networks: Sequence[str], origin: str) -> dict[str, object]:
+        if len(world.trained) == 26:  # one of the second round
+            raise KeyboardInterrupt
+        return world.train(networks, origin)
+
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(begin(), stops, 1)
+    assert [len(plan.planned) for plan in begin().book.read()] == [22, 3, 2]
+    begin().run(world.train)
+    assert [len(plan.planned) for plan in begin().book.read()] == [22, 3, 3]
+    assert len(world.trained) == 28
+
+
 def test_an_error_of_a_launcher_reaches_the_search(begin: Begin) -> None:
     def refuses(networks: Sequence[str], origin: str) -> dict[str, object]:
         raise SsrError("the launcher ended before any training began.")
