@@ -218,11 +218,8 @@ def read(
 
 
 def _place(kept: Sequence[str], typed: Mapping[str, Override], root: Path) -> list[str]:
-    """Say where a study lies, if nobody typed that and words that were kept may say another place.
-
-    An experiment is free to; the shipped ones do.
-    """
-    says = any(messages.part_of(word) == "experiment" or word.startswith("+") for word in kept)
+    """Say where a study lies, if nobody typed that and words that were kept may say another."""
+    says = study_names.says_place(kept)
     return [messages.setting(RUNS, root)] if says and RUNS not in typed else []
 
 
@@ -250,11 +247,14 @@ def _say_words(name: str, command: Command, kept: Sequence[str], typed: Sequence
 
 
 def swept(jobs: Sequence[Sequence[str]]) -> list[str]:
-    """Write the command line that stands for several, each value of a key once."""
+    """Write the command line that stands for several, each value of a key once.
+
+    Of a key that one of them has several times the last word holds, as Hydra has it.
+    """
     values: dict[str, dict[str, None]] = {}
     for job in jobs:
-        for word in job:
-            key, equals, value = word.partition("=")
+        words = {key: (equals, value) for key, equals, value in (w.partition("=") for w in job)}
+        for key, (equals, value) in words.items():
             values.setdefault(f"{key}{equals}", {})[value] = None
     return [f"{key}{','.join(each)}" for key, each in values.items()]
 

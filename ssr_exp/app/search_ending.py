@@ -122,13 +122,18 @@ class Ending:
         best = "" if one is None else f" (the likeliest: {self._how_likely(one)})"
         log.info(
             "no smaller network is %s likely to lose at most %s%s, so the baseline is the answer"
-            "%s; more rounds, a larger objective.max_drop or a lower objective.confidence may name "
-            "one",
+            "%s; more rounds, a larger %s or a lower objective.confidence may name one",
             likely(sure),
             limit,
             best,
             "" if finalists.learns_val(self.conf) else " so far",
+            "cap.drop" if self._is_capped else "objective.max_drop",
         )
+
+    @property
+    def _is_capped(self) -> bool:
+        """Whether the cap on the drop allows less than the objective does."""
+        return self.belief.drop >= self.belief.caps.get("drop", math.inf)
 
     def _how_likely(self, one: Architecture) -> str:
         probability = self.belief.promises[one].probability

@@ -171,6 +171,8 @@ class SearchCommand(LaunchingCommand):
             return
         log.info("written to %s; train it with:", path)
         words = [word for word in arguments if _is_trains(word)]
+        # The modifiers of an experiment's own are merged after their group.
+        words += ["modifiers.kind=proposed"] * study_names.says_place(words)
         print(messages.typed("train", *self.line.presets, *words, "modifiers=proposed"))
 
     def _run(self, arguments: Sequence[str], search: Search, opened: OpenedStudy) -> list[Record]:
@@ -323,7 +325,8 @@ def _is_trains(override: str) -> bool:
     """Say whether `ssr train` knows what an override sets, too; its modifiers it names itself."""
     part = messages.part_of(override)
     keys = {field.name for field in fields(Config)} | {"experiment"}
-    return part in keys - {"modifiers"} or part.startswith("hydra")
+    is_preset = override.startswith("+")  # of a group of the user's own
+    return part in keys - {"modifiers"} or part.startswith("hydra") or is_preset
 
 
 def _print_front(belief: Belief, conf: SearchConfig) -> None:

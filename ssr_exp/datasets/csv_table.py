@@ -7,7 +7,8 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from stat import S_ISREG
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from ssr_exp import terminal
 from ssr_exp.config import DatasetConf
+from ssr_exp.datasets.image_folder import layout
 from ssr_exp.datasets.image_folder.cache import cached
 from ssr_exp.datasets.image_folder.decoding import decode
 from ssr_exp.datasets.image_folder.listing import CACHE
@@ -31,6 +33,7 @@ LARGEST = torch.finfo(torch.float32).max  # number that can be learnt
 NAMED = 3  # rows, files or columns in an error
 YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no", "")  # cells of a label
 FLAGS = dict.fromkeys(YES, 1.0) | dict.fromkeys(NO, 0.0)
+UNKNOWN = ("na", "nan", "none", "null", "n/a")  # in lower case
 Rows = list[dict[str, str]]
 
 
@@ -65,7 +68,8 @@ def pool(conf: DatasetConf, data_dir: Path, target: Target, asked: Preprocessing
     groups = None if conf.group is None else _groups(rows, conf.group, path)
     parts, sources = _parts(conf, rows, images, groups, path)
     _check_parts(conf, rows, images, parts, path)
-    warnings = _empty_flags(rows, conf.targets) if target is Target.labels else ()
+    warnings = _missing(classes, rows, conf.targets) if target is Target.one_class else ()
+    warnings += _empty_flags(rows, conf.targets) if target is Target.labels else ()
     origin = ImageOrigin(sources, root, warnings=warnings, contents=decoded.contents)
     how, hashes = decoded.preprocessing, decoded.hashes.numpy()
     return Pool(
@@ -186,13 +190,27 @@ def _targets(
             raise SsrError(
                 f"{path}: {row[conf.image]!r} has no {column}: fill it in or leave the row out"
             )
-    classes = tuple(sorted({row[column] for row in rows}))
+    classes = _names({row[column] for row in rows}, path, column)
     if len(classes) < 2:
         raise SsrError(
             f"{path}: {column} is {classes[0]!r} in all rows, and two classes are needed"
         )
     place = {name: at for at, name in enumerate(classes)}
     return torch.tensor([place[row[column]] for row in rows]), classes
+
+
+def _names(named: Collection[str], path: Path, column: str) -> tuple[str, ...]:
+    """Sort the names of classes or labels.
+
+    Raises:
+        SsrError: if two are the same for a reader.
+    """
+    for same in layout.alike(sorted(named)):
+        raise SsrError(
+            f"{path}: {column} has {' and '.join(same)}, which differ in capital letters or accents "
+            "alone: write them alike, or rename one"
+        )
+    return tuple(sorted(named))
 
 
 def _labels(
@@ -202,7 +220,7 @@ def _labels(
     if _are_lists(rows, columns):
         (column,) = columns
         lists = [{word.strip() for word in _split(row[column]) if word.strip()} for row in rows]
-        names = tuple(sorted(set().union(*lists)))
+        names = _names(set().union(*lists), path, column)
         return torch.tensor([[float(n in held) for n in names] for held in lists]), names
     for row in rows:
         for column in columns:
@@ -215,8 +233,25 @@ def _labels(
 
 
 def _are_lists(rows: Rows, columns: Sequence[str]) -> bool:
-    """Say whether the cells name labels, instead of saying of each label whether it holds."""
-    return len(columns) == 1 and any(row[columns[0]].casefold() not in FLAGS for row in rows)
+    """Say whether the cells name labels, instead of saying of each label whether it holds.
+
+    A cell that is neither does not make a list of a column of 0 and 1.
+    """
+    if len(columns) > 1:
+        return False
+    cells = {row[columns[0]] for row in rows} - {""}
+    flags = {cell for cell in cells if cell.casefold() in FLAGS}
+    return bool(cells - flags) and (not flags or any(len(_split(cell)) > 1 for cell in cells))
+
+
+def _missing(classes: Sequence[str], rows: Rows, columns: Sequence[str]) -> tuple[str, ...]:
+    """Warn of classes that are what programs write where nothing is known."""
+    found = [name for name in classes if name.casefold() in UNKNOWN]
+    counts = Counter(row[columns[0]] for row in rows)
+    said = [f"{name} ({counts[name]:,} rows)" for name in found]
+    if not said:
+        return ()
+    return (f"{', '.join(said)} counts as a class: if nothing is known of these, leave them out",)
 
 
 def _empty_flags(rows: Rows, columns: Sequence[str]) -> tuple[str, ...]:

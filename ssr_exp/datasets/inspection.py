@@ -267,6 +267,13 @@ def _notes(conf: DatasetConf, pool: Pool, train: Indices) -> Iterator[str]:
     yield from _odd(
         pool, "animated", "file", "{} of several frames or pages ({}): the first is read"
     )
+    moved = [key for key in ("flip", "vertical_flip", "rotation") if getattr(conf, key)]
+    if moved and pool.images.target is Target.numbers:
+        yield (
+            f"dataset.{' and dataset.'.join(moved)} turn images in training, and leave their "
+            "numbers: where these say a side, a place or an angle, type "
+            + " ".join(f"dataset.{key}={'0' if key == 'rotation' else 'false'}" for key in moved)
+        )
 
 
 def _odd(pool: Pool, kind: str, noun: str, text: str) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -29,7 +30,8 @@ _MASK_WORDS = frozenset(
     " segmentations trimap trimaps".split()
 )
 _IMAGE_WORDS = frozenset("image images img imgs input inputs jpegimages photos pictures".split())
-_WORDS = re.compile(r"[ _.-]+|(?<=[a-z])(?=[A-Z])")  # what stands between words of a name
+# What stands between words of a name, as in `ped_masks`, `PedMasks` or `PNGImages`.
+_WORDS = re.compile(r"[ _.-]+|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _ADDED = re.compile(r"[ _-](mask|masks|label|labels|gt|seg|segmentation|annotation)$", re.I)
 
 Key = tuple[str, str]  # of a part, and the name that an image and its mask share
@@ -141,7 +143,8 @@ def _roles(path: str) -> tuple[bool, str, str]:
     stem = PurePosixPath(path).stem
     if is_mask is None:
         is_mask = _ADDED.search(stem) is not None
-    return is_mask, part or ALL, "/".join([*reversed(rest), stem])
+    # Systems write accents in several forms, which are one name.
+    return is_mask, part or ALL, unicodedata.normalize("NFC", "/".join([*reversed(rest), stem]))
 
 
 def _add(where: dict[Key, tuple[str, File]], key: Key, path: str, file: File, root: Path) -> None:

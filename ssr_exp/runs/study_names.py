@@ -11,13 +11,13 @@ import logging
 import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from ssr_exp import files
+from ssr_exp import files, messages
 from ssr_exp.config import PLACES, PathsConf
 from ssr_exp.errors import SsrError
 from ssr_exp.files import FileModel
@@ -68,6 +68,11 @@ class Asked(FileModel):
 def presets(config_dir: str | None) -> list[str]:
     """Write what names a folder of presets of one's own, if there is one."""
     return [] if config_dir is None else ["--config-dir", config_dir]
+
+
+def says_place(words: Iterable[str]) -> bool:
+    """Say whether words may name another folder of runs: an experiment is free to."""
+    return any(messages.part_of(word) == "experiment" or word.startswith("+") for word in words)
 
 
 class Begun(FileModel):

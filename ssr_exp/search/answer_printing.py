@@ -48,7 +48,8 @@ def print_replaced(
     terminal.console().print(
         f"\nthe answer was {before.model} {before.network} before, {share:.1%} of the baseline's "
         f"{noun}, and is replaced in best/: by all trainings so far, and by what is allowed now "
-        f"(objective.max_drop={allowed:g}, objective.confidence={confidence:g})"
+        f"(a drop of {record.scored_by.short_drop(allowed)}, "
+        f"objective.confidence={confidence:g})"
     )
     if exported is not None and exported.is_dir():
         terminal.console().print(f"{exported} still holds that one: export anew")

@@ -79,12 +79,13 @@ class Search:
         while True:
             belief = self.look()
             self.tell(belief)
-            if (plan := self._begun_round() or self._new_round()) is None:
+            begun = self._begun_round() or self._new_round()
+            if begun is None:
                 return belief, self.all_done
-            count = self.affordable(self.conf.batch - len(plan.planned))
+            count = self.affordable(self.conf.batch - len(begun.planned))
             if not count:
                 return belief, USED_UP
-            belief, plan, reason = self.extend(plan, belief, count=count)
+            belief, plan, reason = self.extend(begun, belief, count=count)
             if reason:
                 return belief, reason
             self.attempts.carry_out(plan, train)
@@ -290,6 +291,8 @@ class Search:
         if not self.evidence.records and (strangers := self.evidence.strangers()):
             log.info("no record is of this study.%s", strangers)
         log.info("%s to begin with%s", counted(len(networks), "network"), self._then())
+        if (hours := self.conf.budget.hours) is not None:
+            log.info("budget.hours=%g is held against what comes after these", hours)
         planned = tuple(Planned(network=network) for network in networks)
         plan = Round(number=0, seed=self.conf.seed, planned=planned)
         self.book.write(plan)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from ssr_exp.config import SearchConfig
+from ssr_exp.config import ModifiersConf, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.predictions import FEWEST
 from ssr_exp.runs.record import Record, Status
@@ -66,6 +66,8 @@ def refuse_first(space: Space, conf: SearchConfig, count: int) -> NoReturn:
     is_all = conf.modifiers.kind == "sentinel_all"
     these = f"these are {count}"
     remedy = f"modifiers={'random' if is_all else 'sentinel_all'}"
+    if is_all and size < ModifiersConf().count:
+        remedy += f" modifiers.count={size}"
     if size < FEWEST:
         these = f"the lattice is too small, it has {size}"
         wider = f"segment.width_steps={2 * steps} or more"

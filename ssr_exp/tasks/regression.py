@@ -60,8 +60,10 @@ class Regression(Supervised):
             self.register_buffer(name, tensor, persistent=False)
 
     def forward(self, x: Tensor) -> Any:
-        """Predict in the targets' unit: `b x num_targets`."""
-        return [self.mean + self.std * _columns(one) for one in tensors(self.network(x))]
+        """Predict in the targets' unit, `b x num_targets`; outputs of other shapes are left out."""
+        first, *others = tensors(self.network(x))
+        predicted = [first, *(one for one in others if one.shape == first.shape)]
+        return [self.mean + self.std * _columns(one) for one in predicted]
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         return F.mse_loss(outputs / self.std, _columns(y) / self.std)

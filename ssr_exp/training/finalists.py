@@ -41,6 +41,16 @@ def check(whole: SearchConfig, opened: OpenedStudy) -> None:
         SsrError: if there is no val, or there are no test images.
     """
     conf = whole.finalists
+    if not conf.seeds and conf.arms:
+        raise SsrError(
+            "finalists.arms are compared with the answer on test, where finalists.seeds=0 tests "
+            "nothing: type finalists.seeds=1 or more, or leave them out."
+        )
+    if (highest := whole.seed + conf.seeds) >= 2**32:
+        raise SsrError(
+            f"finalists are trained with seeds up to {highest}, and the largest one is "
+            f"{2**32 - 1}: type a smaller seed."
+        )
     _check_siblings(whole)
     if whole.dataset.train_on_val:
         raise SsrError(

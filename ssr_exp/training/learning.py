@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -34,6 +35,8 @@ HALVES = ("bf16-true", "16-true")  # precisions in which all numbers are of 16 b
 NONE_IGNORED = -100  # no class, as torch has it
 # Keys of a task that only a module of the user's own reads.
 OF_MODULES = ("arguments", "network", "copies", "keep", "example_inputs", "version", "study")
+log = logging.getLogger(__name__)
+
 TASKS: dict[TaskKind, type[Supervised]] = {
     TaskKind.classification: Classification,
     TaskKind.multilabel: Multilabel,
@@ -78,6 +81,12 @@ def check(whole: Config) -> None:
             f"trainer.precision={whole.trainer.precision} rounds the numbers that are to be "
             "learnt, and the errors that are measured: type trainer.precision=bf16-mixed, or "
             "32-true."
+        )
+    if is_number and whole.recipe.label_smoothing:
+        log.warning(
+            "recipe.label_smoothing=%g smooths classes, and task=regression has none: it changes "
+            "nothing but the study's name.",
+            whole.recipe.label_smoothing,
         )
     if conf.unit and not is_number:
         raise SsrError(f"task.unit={conf.unit} is for task=regression: leave it out.")

@@ -216,9 +216,9 @@ def _check_images(path: str, source: PretrainedNetwork, splits: Splits | UserDat
 
 def _check_normalization(path: str, source: PretrainedNetwork, ours: Moments) -> None:
     """Say if a teacher is shown other images than it learned from."""
-    if source.about is None:
+    theirs = None if source.about is None else first_weights.normalised_by(source.about)
+    if theirs is None:
         return
-    theirs = source.about.mean, source.about.std
     if first_weights.are_far(theirs, ours):
         messages.say_once(
             log,

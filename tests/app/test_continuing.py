@@ -169,6 +169,7 @@ def test_a_sweep_keeps_for_each_study_its_own_words(
 def test_what_is_swept_over_is_written_once() -> None:
     jobs = [["a=1", "b=x", "~c"], ["a=1", "b=y", "~c"], ["a=1", "b=x", "~c"]]
     assert continuing.swept(jobs) == ["a=1", "b=x,y", "~c"]
+    assert continuing.swept([["a=1", "b=x", "a=2"]]) == ["a=2", "b=x"]  # as Hydra has it
 
 
 @pytest.mark.parametrize(

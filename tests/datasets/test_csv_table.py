@@ -240,6 +240,33 @@ def test_blanks_and_line_breaks_of_quoted_cells_are_none_of_the_table(
             csv_table._rows(path)
 
 
+def test_one_odd_cell_makes_no_list_of_a_column_of_flags(load: Load) -> None:
+    for odd in ("NA", "-1", "unknown"):
+        cells: list[object] = [odd, *(i % 2 for i in range(1, ROWS))]
+        with pytest.raises(SsrError, match=f"is '{odd}', and a label is 1 or 0"):
+            load(Target.labels, "red", columns={"red": cells})
+    named: list[object] = ["red" if i % 2 else "" for i in range(ROWS)]
+    assert load(Target.labels, "red", columns={"red": named}).train.classes == ("red",)
+
+
+def test_classes_that_a_reader_takes_for_one_are_refused_and_what_is_not_known_is_named(
+    load: Load,
+) -> None:
+    cells: list[object] = [("Cat", "cat", "dog")[i % 3] for i in range(ROWS)]
+    with pytest.raises(SsrError, match="Cat and cat, which differ in capital letters or accents"):
+        load(Target.one_class, "kind", columns={"kind": cells})
+    cells = [("NA", "cat", "dog")[i % 3] for i in range(ROWS)]
+    lines = load(Target.one_class, "kind", columns={"kind": cells}).reading.lines()
+    assert any("NA (14 rows) counts as a class" in line for line in lines)
+
+
+def test_numbers_of_images_that_are_flipped_are_said_to_stay(load: Load) -> None:
+    said = "dataset.flip turn images in training, and leave their numbers"
+    for flip in (True, False):
+        lines = load(Target.numbers, "age", flip=flip).reading.lines()
+        assert any(said in line for line in lines) is flip
+
+
 def test_data_sets_of_classes_have_no_numbers(tmp_path: Path) -> None:
     with pytest.raises(SsrError, match=r"dataset=digits says one class .* type dataset=csv"):
         in_memory.load(DatasetConf(name="digits"), tmp_path, Target.numbers)

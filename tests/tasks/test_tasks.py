@@ -363,6 +363,15 @@ class Two(nn.Module):
         return self.form(self.main(x), self.aux(x))
 
 
+def test_a_regression_leaves_outputs_of_other_shapes_out() -> None:
+    network = Two(lambda a, b: {"out": a[:, :2], "features": b})
+    task = Regression(network, RECIPE, [1.0, 2.0], [3.0, 4.0])
+    x, y = multilabel()[1][0][0], torch.zeros(40, 2)
+    loss = task.training_step((x, y[: len(x)]), 0)
+    first = task.mean + task.std * network.main(x)[:, :2]
+    torch.testing.assert_close(loss, task.loss(first, y[: len(x)]))
+
+
 @pytest.mark.parametrize(
     "form",
     [

@@ -107,7 +107,8 @@ def commands(store: Store, one: StudySummary) -> list[list[str]]:
 
     Of a study of an earlier version nothing is known.
     """
-    place = [] if str(store.root) == RUNS else [messages.setting("paths.runs", store.root)]
+    where = messages.setting("paths.runs", store.root)
+    place = [] if str(store.root) == RUNS else [where]
     named, begun = [f"study={one.title}", *place], one.begun
     is_loop = studies.SETTINGS in one.fields
     makes = [study_names.TRUST] if is_loop and studies.calls_code(one.fields) else []
@@ -127,7 +128,8 @@ def commands(store: Store, one: StudySummary) -> list[list[str]]:
     whole = [
         [
             *(*messages.spelled(asked.command), *asked.presets, *start),
-            *(*asked.words, *asked.launcher, *end),
+            *(*asked.words, *asked.launcher),
+            *(end or [where] * study_names.says_place(asked.words)),
         ]
         for asked in begun.asked
     ]

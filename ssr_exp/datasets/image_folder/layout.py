@@ -50,9 +50,9 @@ def _classes(folder: Folder) -> tuple[str, ...]:
         raise SsrError(
             f"the class folder {name!r} in {folder.path} is not named in UTF-8: rename it"
         )
-    for alike in _alike(names):
+    for same in alike(names):
         raise SsrError(
-            f"the class folders {listed(alike)} in {folder.path} differ in capital letters or "
+            f"the class folders {listed(same)} in {folder.path} differ in capital letters or "
             "accents alone: put their images together, or rename one"
         )
     return tuple(names)
@@ -75,7 +75,7 @@ def _check_content(folder: Folder, names: list[str]) -> None:
         )
 
 
-def _alike(names: Iterable[str]) -> list[list[str]]:
+def alike(names: Iterable[str]) -> list[list[str]]:
     """List the names that are the same for a reader, or for another disk."""
     groups: dict[str, list[str]] = {}
     for name in names:
@@ -87,7 +87,7 @@ def _check_same_classes(first: str, classes: tuple[str, ...], part: str, folder:
     missing = sorted(set(classes) - set(folder.folders))
     extra = sorted(set(folder.folders) - set(classes))
     if missing or extra:
-        differ = "; names differ in capital letters or accents" if _alike(missing + extra) else ""
+        differ = "; names differ in capital letters or accents" if alike(missing + extra) else ""
         raise SsrError(
             f"{folder.path.parent} has different classes in {first} and {part} "
             f"(only in {first}: {_quoted(missing)}; only in {part}: {_quoted(extra)}{differ}): "

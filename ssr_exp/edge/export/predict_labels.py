@@ -77,10 +77,11 @@ def truth_of_row(row: dict[str, str], about: dict[str, Any]) -> Any:
         if odd := sorted(held - set(labels)):
             raise ValueError(f"{columns[0]} names {odd[0]!r}, which is no label of this network")
         return [label in held for label in labels]
-    for column in columns:
-        if row[column].casefold() not in FLAGS:
+    cells = {column: row[column].casefold() for column in columns}
+    for column in columns:  # a list of the only label names that
+        if cells[column] not in FLAGS and row[column] != column:
             raise ValueError(f"{column} is {row[column]!r}, and a label is 1 or 0")
-    return [FLAGS[row[column].casefold()] for column in columns]
+    return [FLAGS.get(cells[column], True) for column in columns]
 
 
 def compared(chances: Any, truth: Any, about: dict[str, Any]) -> Any:
