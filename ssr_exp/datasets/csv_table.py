@@ -207,8 +207,8 @@ def _names(named: Collection[str], path: Path, column: str) -> tuple[str, ...]:
     """
     for same in layout.alike(sorted(named)):
         raise SsrError(
-            f"{path}: {column} has {' and '.join(same)}, which differ in capital letters or accents "
-            "alone: write them alike, or rename one"
+            f"{path}: {column} has {' and '.join(same)}, which differ in capital letters or "
+            "accents alone: write them alike, or rename one"
         )
     return tuple(sorted(named))
 

@@ -54,6 +54,8 @@ def fingerprint(conf: DatasetConf) -> Content:
         seen.append(content(data, conf.version))
         with user_code.explained(f"{conf.target} gives no data"):
             drawn.append([_indices(one) for one in user_data.flat(data.val_dataloader())])
+        if conf.version is not None and not any(drawn[0]):  # nothing of it may be drawn
+            break
     if seen[0] != seen[-1] or drawn[0] != drawn[-1]:
         raise SsrError(
             f"{conf.target} serves another val set each time it is made, so no two networks would "
@@ -112,11 +114,11 @@ def _told(
     return hashlib.sha256(f"{known} {said}".encode()).hexdigest(), known
 
 
-def _indices(loader: Any) -> list[list[int]]:
+def _indices(loader: Any) -> list[list[Any]]:
     """List which samples a loader's data set takes of another one, and that of a third."""
     dataset, taken = getattr(loader, "dataset", None), []
     while isinstance(dataset, Subset):
-        taken.append(list(map(int, dataset.indices)))
+        taken.append(list(dataset.indices))
         dataset = dataset.dataset
     return taken
 

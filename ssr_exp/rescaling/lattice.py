@@ -117,7 +117,7 @@ class Lattice:
         if not 1 <= count <= self.size:
             raise SsrError(
                 f"cannot draw {count} different networks: the lattice has {spell(self.size)} "
-                f"points: type modifiers.count={spell(self.size)} or less."
+                f"points: type modifiers.count={self.size} or less."
             )
         draw = random.Random(seed)
         if self.plan.inner:

@@ -46,7 +46,7 @@ def build(
     """
     # The best one first: what it knows after an epoch is part of the last one's file.
     built: list[Callback] = [Checkpoint(folder / BEST_CHECKPOINT, score)] if has_val else []
-    last = Checkpoint(folder / LAST_CHECKPOINT, to_the_end=not is_own)
+    last = Checkpoint(folder / LAST_CHECKPOINT, below=trainer.max_epochs if is_own else None)
     built += [last, EpochsFile(folder / EPOCHS_FILE)]
     if recipe.ema_decay is not None:
         built.append(Ema(recipe.ema_decay))
@@ -81,10 +81,10 @@ class Checkpoint(ModelCheckpoint):
     Args:
         path: of the file.
         score: what the epoch that is kept is best at; None: the last one is kept.
-        to_the_end: whether that after the last epoch is written, too.
+        below: only after fewer epochs is it written; None: after each.
     """
 
-    def __init__(self, path: Path, score: Score | None = None, *, to_the_end: bool = True) -> None:
+    def __init__(self, path: Path, score: Score | None = None, *, below: int | None = None) -> None:
         super().__init__(
             dirpath=path.parent,
             filename=path.stem,
@@ -93,11 +93,10 @@ class Checkpoint(ModelCheckpoint):
             save_on_train_epoch_end=True,
             enable_version_counter=False,
         )
-        self._to_the_end = to_the_end
+        self._below = below
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        is_last = trainer.current_epoch + 1 >= (trainer.max_epochs or 0)
-        if self._to_the_end or not is_last:
+        if self._below is None or trainer.current_epoch + 1 < self._below:
             super().on_train_epoch_end(trainer, pl_module)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

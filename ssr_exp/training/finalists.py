@@ -44,7 +44,7 @@ def check(whole: SearchConfig, opened: OpenedStudy) -> None:
     if not conf.seeds and conf.arms:
         raise SsrError(
             "finalists.arms are compared with the answer on test, where finalists.seeds=0 tests "
-            "nothing: type finalists.seeds=1 or more, or leave them out."
+            "nothing: type finalists.seeds=1 or more, or 'finalists.arms=[]'."
         )
     if (highest := whole.seed + conf.seeds) >= 2**32:
         raise SsrError(

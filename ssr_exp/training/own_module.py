@@ -24,7 +24,7 @@ from ssr_exp.rescaling.transfer import Constructed
 from ssr_exp.runs import trained
 from ssr_exp.runs.score import Direction, Score
 from ssr_exp.runs.store import LAST_CHECKPOINT, module_weights
-from ssr_exp.training import relinking
+from ssr_exp.training import relinking, resume
 
 log = logging.getLogger(__name__)
 
@@ -174,8 +174,13 @@ def restore(module: LightningModule, checkpoint: Path) -> None:
     """
     weights = module_weights(checkpoint)  # which says what is wrong with the file
     if is_overridden("on_load_checkpoint", module, LightningModule):
-        with user_code.explained(f"{type(module).__name__}.on_load_checkpoint fails"):
-            module.on_load_checkpoint(files.read_checkpoint(checkpoint))
+        name, content = type(module).__name__, files.read_checkpoint(checkpoint)
+        if lost := content.get(resume.KEY, {}).get("lost"):
+            said = "%s keeps no %s, so %s.on_load_checkpoint is not called"
+            log.warning(said, checkpoint, " and ".join(lost), name)
+        else:
+            with user_code.explained(f"{name}.on_load_checkpoint fails"):
+                module.on_load_checkpoint(content)
     rescale.load(module, weights, source=str(checkpoint))
 
 
@@ -210,8 +215,8 @@ class NetworkWatch(Callback):
                 "so no rescaled network can be trained: make it in __init__, and only there."
             )
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember what was scored."""
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember what was scored, before averages give way to what is trained on."""
         self._scored = {n: t.detach().clone() for n, t in pl_module.state_dict().items()}
 
     def has_changed(self, module: LightningModule) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, WeightAveraging
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -25,6 +25,7 @@ from ssr_exp.rescaling.inputs import Inputs, Signature
 from ssr_exp.runs.score import Score
 from ssr_exp.tasks.supervised import TEST, VAL, Diverged
 from ssr_exp.training import own_module, relinking, scoring, trainers
+from ssr_exp.training.weight_watch import WeightWatch
 
 log = logging.getLogger(__name__)
 
@@ -57,62 +58,29 @@ class Watch(Callback):
         self.networks, self._score = networks, score
         self.calls: dict[str, Inputs] = {}  # the first one of each in validation
         self.training: dict[str, Inputs] = {}  # likewise in training
-        self.swapped = ""  # the one that validation calls with other weights than were left
-        self.changed = ""  # the one whose weights setup changes
-        self._made = {name: _weights(network) for name, network in networks.items()}
-        self._left: dict[str, list[Tensor]] = {}
-        self._others: set[str] = set()
         self._hooks: list[Any] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        made = self._made.items()
-        self.changed = next((n for n, old in made if _differ(self.networks[n], old)), "")
-        self._made.clear()
         self._watch(self.training)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Come before what averages weights for a validation alone."""
         self._unwatch()
-        own: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        if not any(isinstance(one, WeightAveraging) for one in own):  # whose checkpoints hold them
-            self._left = {name: _weights(network) for name, network in self.networks.items()}
-        self._watch(self.calls, self._look)
+        self._watch(self.calls)
 
-    def _look(self, name: str) -> None:
-        if name in self._left and _differ(self.networks[name], self._left[name]):
-            self._others.add(name)
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        self._settle()
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._settle()
-
-    def _settle(self) -> None:
-        """Look, after a validation, whether what it was called with is gone again."""
-        for name in sorted(self._others):
-            if not _differ(self.networks[name], self._left[name]):
-                self.swapped = self.swapped or name
-        self._others.clear()
-        self._left.clear()
-
-    def _watch(self, calls: dict[str, Inputs], look: Callable[[str], None] | None = None) -> None:
+    def _watch(self, calls: dict[str, Inputs]) -> None:
         for name, network in self.networks.items():
-            note = partial(self._note, calls, look, name)
+            note = partial(self._note, calls, name)
             self._hooks.append(network.register_forward_pre_hook(note, with_kwargs=True))
 
     @staticmethod
     def _note(
         calls: dict[str, Inputs],
-        look: Callable[[str], None] | None,
         name: str,
         _: nn.Module,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> None:
         calls.setdefault(name, Inputs(args, kwargs))
-        if look is not None:
-            look(name)
 
     def _unwatch(self) -> None:
         for hook in self._hooks:
@@ -164,16 +132,17 @@ def try_module(
     network = copy.deepcopy(whole)
     relinking.put(module, conf.task, network)
     copies = {path: module.get_submodule(path) for path in conf.task.copies}
-    watch = Watch({conf.task.network: network} | copies, score)
+    networks = {conf.task.network: network} | copies
+    watch, weights = Watch(networks, score), WeightWatch(networks)
     expected = own_module.NetworkWatch(conf.task, network)
     name = f"{type(module).__name__}.{conf.task.network}"
     with (
-        _two_batches(conf, watch, expected) as trainer,
+        _two_batches(conf, watch, weights, expected) as trainer,
         user_code.explained(f"{conf.task.target} does not train"),
         _none_runs(whole, name),
     ):
         trainer.fit(module, data)
-    _check_weights(watch, type(module).__name__)
+    weights.check(type(module).__name__)
     if len(called := [name for name in watch.networks if name in watch.calls]) > 1:
         log.warning(
             "validation calls %s: the weights of %s are those that are handed on",
@@ -234,40 +203,6 @@ def try_smaller(
             "them from the network that is there; or leave that segment as it is, with "
             "'segment.frozen=[NAME]'."
         ) from None
-
-
-def _check_weights(watch: Watch, name: str) -> None:
-    """Refuse that validation scores weights that nothing keeps; warn of those that setup gives.
-
-    Raises:
-        SsrError: says how an average is kept.
-    """
-    if watch.swapped:
-        raise SsrError(
-            f"validation of {name} scores other weights of {watch.swapped} than training leaves, "
-            "such as an average that a callback puts there meanwhile, and no checkpoint would keep "
-            "them: type recipe.ema_decay=0.999 in its place, or hold the average as a module of "
-            "its own and type 'task.copies=[NAME]'."
-        )
-    if watch.changed:
-        log.warning(
-            "%s changes the weights of %s in setup or configure_model: where trained ones are "
-            "loaded there, smaller networks get few of them or none; load them in __init__, and "
-            "type init=inherit checkpoint=target.",
-            name,
-            watch.changed,
-        )
-
-
-def _weights(network: nn.Module) -> list[Tensor]:
-    return [parameter.detach().cpu().clone() for parameter in network.parameters()]
-
-
-def _differ(network: nn.Module, before: Sequence[Tensor]) -> bool:
-    """Say whether weights are others than before, but for their precision."""
-    now = [parameter.detach().cpu() for parameter in network.parameters()]
-    pairs = list(zip(now, before, strict=False))
-    return any(a.shape != b.shape or not torch.equal(a, b.to(a.dtype)) for a, b in pairs)
 
 
 @contextmanager

@@ -94,6 +94,9 @@ class SweepWatch:
                 self._said -= list(self._ended).index(member.folder) < self._said
                 del self._ended[member.folder]
             self._before.pop(member.folder, None)
+            if self._written[member.folder] is None:  # one that goes on has epochs behind it
+                epoch, epochs = store.read_epochs(member.folder)
+                self._before[member.folder] = epoch / epochs if epochs else 0.0
         again = {member.folder: member for member in members}
         others = [member for member in self.members if member.folder not in again]
         self.members = [*others, *again.values()]
@@ -116,15 +119,14 @@ class SweepWatch:
             failed=len(records) - len(finished),
             under_way=tuple(sorted(under_way, key=lambda one: -one.since_s)),
             best=max(measured, key=lambda r: r.scored_by.sign * (r.score or 0.0), default=None),
-            left_s=self._left_s(len(records), under_way, total),
+            left_s=self._left_s(under_way, total),
         )
 
-    def _left_s(self, ended: int, under_way: Sequence[UnderWay], total: int) -> float | None:
+    def _left_s(self, under_way: Sequence[UnderWay], total: int) -> float | None:
         """Tell the time that is left at the pace of what was done while this watched."""
-        for one in under_way:  # a training that goes on has epochs behind it
-            self._before.setdefault(one.member.folder, one.done)
-        done = ended + sum(one.done for one in under_way)
-        mine = done - sum(self._before.values())
+        shares = dict.fromkeys(self._ended, 1.0) | {u.member.folder: u.done for u in under_way}
+        done = sum(shares.values())
+        mine = sum(share - self._before.get(folder, 0.0) for folder, share in shares.items())
         return (time.monotonic() - self._begun) / mine * (total - done) if mine > 0 else None
 
     def _reads(self, member: Member) -> bool:

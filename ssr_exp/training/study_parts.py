@@ -69,7 +69,8 @@ def seed_and_plan(
         shape = adapt.output_shape(seed_network, splits.image_shape)
         learning.check_output(conf.task, conf.model.name, shape, splits.image_shape[1:])
         return seed_network, plan
-    _try_smallest(ConfigKey(_decides(conf)), *parts, *data, inputs)
+    if conf.job_of is None and conf.modifiers.kind != "baseline":  # else it was, or needs not be
+        _try_smallest(ConfigKey(_decides(conf)), *parts, *data, inputs)
     if conf.init.kind is Init.fresh:
         _say_what_is_dropped(ConfigKey(conf.task), splits.num_classes, splits.image_shape[0])
     return seed_network, plan

@@ -108,7 +108,8 @@ def two_batches(
     )
     # It would count each optimizer's step: of several in a batch, all were taken before the end.
     trainer.fit_loop.epoch_loop.max_steps = -1
-    trainer.fit_loop.max_epochs = epochs
+    trainer.fit_loop.max_epochs, trainer.fit_loop.min_epochs = epochs, None
+    trainer.fit_loop.epoch_loop.min_steps = None
     return trainer
 
 

@@ -154,6 +154,23 @@ def test_a_round_that_was_begun_one_by_one_is_filled_whoever_goes_on(
     assert len(world.trained) == 28
 
 
+def test_what_is_added_to_a_begun_round_is_tried_as_often_as_any(
+    begin: Begin, world: World
+) -> None:
+    def stops(networks: Sequence[str], origin: str) -> dict[str, object]:
+        if len(world.trained) == 26:
+            raise KeyboardInterrupt
+        return world.train(networks, origin)
+
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(begin(), stops, 1)
+    *_, pending = begin().book.read()[-1].networks
+    world.broken[pending] = Status.failed  # both times
+    begin().run(world.train)
+    third = begin().book.read()[-1].networks[2]
+    assert third in world.trained
+
+
 def test_an_error_of_a_launcher_reaches_the_search(begin: Begin) -> None:
     def refuses(networks: Sequence[str], origin: str) -> dict[str, object]:
         raise SsrError("the launcher ended before any training began.")

@@ -1489,6 +1489,42 @@ def test_an_average_that_validation_alone_sees_is_refused_and_lightnings_own_is_
     assert opened_study.open(asked(code(more=more.format(own)))).scored == "net"
 
 
+def test_validation_may_log_what_an_average_scores_beside_the_network(
+    asked: Callable[..., Config],
+) -> None:
+    text = code(
+        validate='self.log("val/raw", (self(x).argmax(1) == y).float().mean())\n'
+        "        kept = [p.detach().clone() for p in self.net.parameters()]\n"
+        "        for p in self.net.parameters(): p.data.mul_(0.5)\n"
+        "        self(x)\n"
+        "        for p, old in zip(self.net.parameters(), kept): p.data.copy_(old)"
+    )
+    assert opened_study.open(asked(text)).scored == "net"
+
+
+@pytest.mark.parametrize("words", [(), ("recipe.ema_decay=0.9",)])
+def test_a_network_is_validated_once_an_epoch(
+    asked: Callable[..., Config], words: tuple[str, ...]
+) -> None:
+    record, _ = trained(asked(code(), "trainer.max_epochs=3", *words))
+    assert len(record.scores) == 3
+
+
+def test_what_no_checkpoint_keeps_is_not_given_back_as_none(
+    asked: Callable[..., Config], caplog: pytest.LogCaptureFixture
+) -> None:
+    text = code(
+        "self.table = 5",
+        "def on_save_checkpoint(self, kept): kept['table'] = object()\n"
+        "    def on_load_checkpoint(self, kept): self.table = kept['table']",
+    )
+    conf = asked(text)
+    trained(conf)
+    (job,) = run.plan(conf)
+    assert own_module.load(run.folder(Store(conf.paths.runs), job), trust=True).table == 5
+    assert "keeps no table, so Lit.on_load_checkpoint is not called" in caplog.text
+
+
 def test_weights_that_setup_loads_are_warned_of(
     asked: Callable[..., Config], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -1516,7 +1552,8 @@ def test_what_only_the_whole_network_can_do_is_found_before_it_is_trained(
     asked: Callable[..., Config], init: str, more: str
 ) -> None:
     with pytest.raises(SsrError, match=r"with a smaller network \(d.*\), where the whole one does"):
-        opened_study.open(asked(code(init, more)))
+        opened_study.open(asked(code(init, more), "modifiers=sentinel_all"))
+    assert opened_study.open(asked(code(init, more), "modifiers=baseline")).scored == "net"
 
 
 def test_what_network_json_does_not_say_is_not_called(tmp_path: Path) -> None:

@@ -95,9 +95,10 @@ def test_epochs_of_before_are_no_part_of_the_pace(
     clock = iter([0.0, 100.0, 200.0])
     now = SimpleNamespace(monotonic=lambda: next(clock), time=lambda: 0.0)
     monkeypatch.setattr(progress, "time", now)
-    watch, folder = SweepWatch(members), members[0].folder
+    folder = members[0].folder
     with store.claim(folder, wait=False):
         (folder / EPOCHS_FILE).write_text("13/15")
+        watch = SweepWatch(members)
         assert watch.look().left_s is None  # all of it was done before
         store.write(members[1].folder, make_record())
         two = watch.look()

@@ -382,11 +382,6 @@ def check_is_read(asked: dict[str, Any]) -> None:
                 f"{key} is not for task=module, which optimizes by its own code: leave it out (of "
                 f"recipe it reads {', '.join(recipe)}), or type task.arguments.NAME=VALUE."
             )
-        if is_own["dataset"] and key == "recipe.batch_size":
-            raise SsrError(
-                f"{key} is not for dataset=module, whose DataLoaders make batches of their own: "
-                "leave it out, or type dataset.arguments.NAME=VALUE."
-            )
         if is_own["dataset"] and group == "dataset" and name and name not in OWN_DATA:
             raise SsrError(
                 f"{key} is not for dataset=module, which reads and augments by its own code: leave "
