@@ -162,9 +162,9 @@ def metadata(order: Order) -> dict[str, object]:
     about = order.about
     how, kind = order.preprocessing, order.kind
     known: dict[str, object] = {}
-    taken = "as the network's own training had it"
+    taken = "uint8, pixels" if order.takes_bytes else "as the network's own training had it"
     if how is not None:
-        taken = "uint8, pixels" if order.takes_bytes else "float32, (pixel / 255 - mean) / std"
+        taken = taken if order.takes_bytes else "float32, (pixel / 255 - mean) / std"
         moments = {"mean": list(about.mean), "std": list(about.std)}
         known = {"labels": list(about.classes), **moments, "preprocessing": asdict(how)}
     both = {"target_mean": about.target_mean, "target_std": about.target_std}
