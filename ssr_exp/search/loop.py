@@ -79,7 +79,7 @@ class Search:
         while True:
             belief = self.look()
             self.tell(belief)
-            begun = self._begun_round() or self._new_round()  # for what is new, none is counted
+            begun = self._begun_round() or self._new_round()
             if begun is None:
                 return belief, self.all_done
             count = self.affordable(self.conf.batch - len(begun.planned))
@@ -353,7 +353,7 @@ class Search:
         for plan in self.book.read():
             most = min(plan.size or 0, self.conf.batch)
             if 0 < plan.number <= self.conf.rounds and len(plan.planned) < most:
-                return plan.model_copy(update={"attempts": 0})
+                return plan.model_copy(update={"attempts": 0})  # of what is added, none
         return None
 
     def _missing(self) -> list[str]:
