@@ -19,11 +19,13 @@ from benchmarks import cifar10_claims, cifar10_surrogate, figures
 from benchmarks.cifar10_claims import DROP
 from benchmarks.figures import RESULTS
 from ssr_exp.report import search_results
-from ssr_exp.runs import pareto, predictions
+from ssr_exp.runs import last_comparison, pareto, predictions, verdict
 from ssr_exp.runs.record import Kind, Record, Status
 from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE, Store
 
 RUNS, PAGE, README = figures.CIFAR10, RESULTS / "cifar10.md", RESULTS.parent / "README.md"
+CIFAR_RESNET = re.compile(r"resnet\d+")
+PLAIN = re.compile(r"d(\d+)-\1-\1_w16-32-64")  # 6n + 2 layers (He et al. 2016, section 4.2)
 BEGIN, END = "<!-- begin: python -m benchmarks.cifar10 -->", "<!-- end -->"
 
 
@@ -86,14 +88,29 @@ def _headline(
         drop = "" if row is rows[0] else f"{lost:.2f}"
         network = row["network"] if row["model"] == model else f"{row['model']} {row['network']}"
         lines.append(
-            f"| {row['role']} | {network} | {row['params']:,} | "
+            f"| {_role(row)} | {network} | {row['params']:,} | "
             f"{row['params'] / rows[0]['params']:.1%} | {_score(row)} | {drop} |"
         )
+    trainings = [*records, *finals]
+    rounds = len({record.round for record in records} - {None})
     took = (
-        f"{len(records)} trainings of the search and {len(finals)} last ones took "
-        f"{_hours([*records, *finals]):.0f} hours, summed over trainings of one thread each."
+        f"{len(records)} trainings of the search ({rounds} round{'s' * (rounds != 1)}) and "
+        f"{len(finals)} last ones took {_hours(trainings):.0f} hours, summed over trainings of "
+        f"one thread each (commit {_commits(trainings)})."
     )
     return "\n".join([*lines, "", took, ""])
+
+
+def _role(row: dict[str, Any]) -> str:
+    """Write what a network is there for, and which plain one of its family it is."""
+    plain = PLAIN.fullmatch(row["network"])
+    if row["role"] == "baseline" or plain is None or not CIFAR_RESNET.fullmatch(row["model"]):
+        return str(row["role"])
+    return f"{row['role']} (plain ResNet-{6 * int(plain[1]) + 2})"
+
+
+def _commits(records: Sequence[Record]) -> str:
+    return ", ".join(sorted({(record.git_commit or "?")[:7] for record in records}))
 
 
 def _hours(records: Sequence[Record]) -> float:
@@ -137,6 +154,7 @@ def _study(
         yield from _trained(found)
         return
     yield from _results(rows) if rows else _begun(found[0], early)
+    yield from _promised(store, name, found[0]) if rows else ()
     yield from _trained(found)
     yield from _kept(found)
     yield from cifar10_claims.table(found, finals, told, answer=_answer(rows))
@@ -150,12 +168,11 @@ def _took(records: Sequence[Record]) -> str:
     first, last = (pick(r.started_at for r in records)[:10] for pick in (min, max))
     days = f"on {first}" if first == last else f"from {first} to {last}"
     devices = " and ".join(sorted({record.device for record in records}))
-    commits = ", ".join(sorted({(record.git_commit or "?")[:7] for record in records}))
     failed = sum(record.status is Status.failed for record in records)
     return (
         f"{len(records)} trainings, {failed} of them failed; {_hours(records):.1f} hours, summed "
         f"over trainings of one thread each. Their last processes were started {days} ({devices}; "
-        f"commit {commits})."
+        f"commit {_commits(records)})."
     )
 
 
@@ -204,10 +221,22 @@ def _results(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
         shares = " | ".join(_share(row, full, axis) for axis in ("params", "macs", "gemms"))
         lost = row["test_score_mean"] - full["test_score_mean"]
         yield (
-            f"| {row['role']} | {row['model']} {row['network']} | {shares} | "
+            f"| {_role(row)} | {row['model']} {row['network']} | {shares} | "
             f"{_score(row)} | {len(row['seeds'])} | {lost:+.2f} |"
         )
     yield ""
+
+
+def _promised(store: Store, name: str, one: Record) -> Iterator[str]:
+    """Say what became of the answer's promise, and what speaks against it."""
+    told = last_comparison.read(store.study_folder(name) / BEST_FOLDER)
+    if told is not None and told.promise is not None:
+        on = told.measured_on
+        kept = verdict.promise_text(
+            one.scored_by, told.promise.model_dump(), on=on, kept=told.is_kept
+        )
+        against = "" if told.verdict is None else f" {told.verdict}."
+        yield f"The answer's promise: {kept}.{against}\n"
 
 
 def _derived(records: Sequence[Record]) -> Iterator[str]:

@@ -117,7 +117,7 @@ def claims(
         ),
         *(_smaller(fewer, searched, tested, proposed, told) for fewer in FEWER),
         _gemms([*tested, *(one for one in searched if one.record.network not in known)], told),
-        *_latencies(records, answer),
+        *_latencies([*records, *finals], tested, searched, answer),
         Claim(
             "more than 10^5 networks to choose from",
             NOT_TRIED if told is None or told.lattice is None else f"{told.lattice.size:,}",
@@ -223,23 +223,33 @@ def _gemms(networks: Sequence[Found], told: Predictions | None) -> Claim:
     return Claim(claim, f"{times:.1f} times: {best.text}{beyond}", times >= GEMMS)
 
 
-def _latencies(records: Sequence[Record], answer: str | None) -> list[Claim]:
+def _latencies(
+    records: Sequence[Record],
+    tested: Sequence[Found],
+    searched: Sequence[Found],
+    answer: str | None,
+) -> list[Claim]:
     """Compare the baseline's latency with the lowest that loses little, and with the answer's."""
     claim = f"up to {LATENCY:g} times lower latency"
-    full = next((r for r in records if r.params == r.baseline_params and r.latencies), None)
+    measured = {r.network: dict(r.latencies) for r in records if r.latencies}
+    full = next((r.network for r in records if r.params == r.baseline_params), "")
+    by_network = {one.record.network: one for one in (*searched, *tested)}  # test, where there is
     rows = []
-    for setting, ms in {} if full is None else dict(full.latencies or {}).items():
+    for setting, ms in measured.get(full, {}).items():
 
         def times(one: Found, setting: str = setting, ms: float = ms) -> float:
-            return ms / (one.record.latencies or {})[setting]
+            return ms / measured[one.record.network][setting]
 
-        others = [r for r in found(records, "val") if setting in (r.record.latencies or {})]
+        others = [
+            one for network, one in by_network.items() if setting in measured.get(network, {})
+        ]
         best = max((one for one in others if one.lost <= DROP), key=times, default=None)
         if others and best is None:
             rows.append(Claim(claim, f"{_says(None)} ({setting})", held=False))
         elif best is not None:
             own = next((one for one in others if one.record.network == answer), None)
             beside = "" if own in (None, best) else f"; the answer: {times(own):.1f} times"
-            said = f"{times(best):.1f} times ({setting}): {best.text}{beside}"
+            of = f"of {len(others) + 1} networks that were measured"
+            said = f"{times(best):.1f} times, {of} ({setting}): {best.text}{beside}"
             rows.append(Claim(claim, said, times(best) >= LATENCY))
     return rows or [Claim(claim, NOT_TRIED, None)]

@@ -12,7 +12,16 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from ssr_exp.config import Config, DatasetConf, ExportConfig, PathsConf, TaskConf, TaskKind, check
+from ssr_exp.config import (
+    Config,
+    DatasetConf,
+    ExportConfig,
+    PathsConf,
+    RecipeConf,
+    TaskConf,
+    TaskKind,
+    check,
+)
 from ssr_exp.datasets import in_memory, sources, user_data
 from ssr_exp.datasets.batches import as_targets
 from ssr_exp.datasets.image_folder.listing import UNREADABLE
@@ -109,7 +118,8 @@ def own_inputs(
         SsrError: if they call a function that nobody trusts, or cannot be made.
     """
     _check_calls(conf, chosen, task, asked)
-    shared = Config(task=task, dataset=asked, paths=conf.paths)
+    recipe = RecipeConf(batch_size=_batch_size(chosen))
+    shared = Config(task=task, dataset=asked, recipe=recipe, paths=conf.paths)
     learnt = asked.target is None and chosen.has_seen_val
     validation = _validation(conf.max_batch, chosen, shared, learnt=learnt)
     name = chosen.about.weights_of
@@ -127,7 +137,7 @@ def own_inputs(
             else f"{name} puts out {', '.join(drawn.names)}",
         )
         return [DrawnSamples(drawn)]
-    if (why := _why_unscored(validation, chosen)) is None:
+    if (why := _why_unscored(validation, chosen) or _why_not_by_files(validation)) is None:
         return [Samples("val", inputs, _through(validation), learnt, own_validation=True)]
     log.info("files are compared by outputs alone, not scored: %s", why)
     return [Samples("val", inputs, learnt=learnt)]
@@ -201,6 +211,22 @@ def _why_unscored(validation: OwnValidation, chosen: Selection) -> str | None:
     if lost := validation.lost():
         return f"the run's {LAST_CHECKPOINT}, which holds {lost}, is gone"
     return None
+
+
+def _why_not_by_files(validation: OwnValidation) -> str | None:
+    """Say why validation fails where something else computes the network's outputs; else None."""
+    try:
+        validation.measure(validation.network)
+    except SsrError as error:
+        return f"with a file in the network's place, {str(error).rstrip('.')}"
+    return None
+
+
+def _batch_size(chosen: Selection) -> int:
+    """Read how many samples of data sets of ours the study's module was given at once."""
+    recipe = chosen.study.get("recipe")
+    size = recipe.get("batch_size") if isinstance(recipe, dict) else None
+    return size if isinstance(size, int) and size > 0 else RecipeConf().batch_size
 
 
 def _module_weights(chosen: Selection) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from stat import S_ISREG
 
@@ -33,6 +33,7 @@ LARGEST = torch.finfo(torch.float32).max  # number that can be learnt
 NAMED = 3  # rows, files or columns in an error
 YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no", "")  # cells of a label
 FLAGS = dict.fromkeys(YES, 1.0) | dict.fromkeys(NO, 0.0)
+OF_LISTS = ": names of labels are other words than yes, no, true and false"
 UNKNOWN = ("na", "nan", "none", "null", "n/a")  # in lower case
 Rows = list[dict[str, str]]
 
@@ -70,6 +71,7 @@ def pool(conf: DatasetConf, data_dir: Path, target: Target, asked: Preprocessing
     _check_parts(conf, rows, images, parts, path)
     warnings = _missing(classes, rows, conf.targets) if target is Target.one_class else ()
     warnings += _empty_flags(rows, conf.targets) if target is Target.labels else ()
+    warnings += () if target is Target.numbers else _alike(classes)
     origin = ImageOrigin(sources, root, warnings=warnings, contents=decoded.contents)
     how, hashes = decoded.preprocessing, decoded.hashes.numpy()
     return Pool(
@@ -190,27 +192,13 @@ def _targets(
             raise SsrError(
                 f"{path}: {row[conf.image]!r} has no {column}: fill it in or leave the row out"
             )
-    classes = _names({row[column] for row in rows}, path, column)
+    classes = tuple(sorted({row[column] for row in rows}))
     if len(classes) < 2:
         raise SsrError(
             f"{path}: {column} is {classes[0]!r} in all rows, and two classes are needed"
         )
     place = {name: at for at, name in enumerate(classes)}
     return torch.tensor([place[row[column]] for row in rows]), classes
-
-
-def _names(named: Collection[str], path: Path, column: str) -> tuple[str, ...]:
-    """Sort the names of classes or labels.
-
-    Raises:
-        SsrError: if two are the same for a reader.
-    """
-    for same in layout.alike(sorted(named)):
-        raise SsrError(
-            f"{path}: {column} has {' and '.join(same)}, which differ in capital letters or "
-            "accents alone: write them alike, or rename one"
-        )
-    return tuple(sorted(named))
 
 
 def _labels(
@@ -220,13 +208,14 @@ def _labels(
     if _are_lists(rows, columns):
         (column,) = columns
         lists = [{word.strip() for word in _split(row[column]) if word.strip()} for row in rows]
-        names = _names(set().union(*lists), path, column)
+        names = tuple(sorted(set().union(*lists)))
         return torch.tensor([[float(n in held) for n in names] for held in lists]), names
     for row in rows:
         for column in columns:
             if row[column].casefold() not in FLAGS:
                 raise SsrError(
                     f"{path}: {column} of {row[image]!r} is {row[column]!r}, and a label is 1 or 0"
+                    f"{'' if len(columns) > 1 else OF_LISTS}"
                 )
     flags = [[FLAGS[row[column].casefold()] for column in columns] for row in rows]
     return torch.tensor(flags, dtype=torch.float32), tuple(columns)
@@ -242,6 +231,15 @@ def _are_lists(rows: Rows, columns: Sequence[str]) -> bool:
     cells = {row[columns[0]] for row in rows} - {""}
     flags = {cell for cell in cells if cell.casefold() in FLAGS}
     return bool(cells - flags) and (not flags or any(len(_split(cell)) > 1 for cell in cells))
+
+
+def _alike(names: Sequence[str]) -> tuple[str, ...]:
+    """Warn of classes or labels that are the same for a reader."""
+    return tuple(
+        f"{' and '.join(same)} differ in capital letters or accents alone, and count as two: if "
+        "they are one, write them alike"
+        for same in layout.alike(names)
+    )
 
 
 def _missing(classes: Sequence[str], rows: Rows, columns: Sequence[str]) -> tuple[str, ...]:

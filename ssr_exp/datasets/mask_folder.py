@@ -131,7 +131,7 @@ def _roles(path: str) -> tuple[bool, str, str]:
     is_mask, part, rest = None, None, list[str]()
     *folders, _ = PurePosixPath(path).parts
     for name in reversed(folders):
-        words = {word.casefold() for word in _WORDS.split(name)}
+        words = {word.casefold() for word in (name, *_WORDS.split(name))}
         parts = [part_of(name), *filter(None, map(part_of, sorted(words)))]
         says = bool(words & _MASK_WORDS), bool(words & _IMAGE_WORDS)
         if is_mask is None and any(says):

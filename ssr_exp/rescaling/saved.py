@@ -201,6 +201,12 @@ class Description(FileModel):
             raise ValueError(f"mean and std are not those of {self.input_shape[0]} channels")
         return self
 
+    @property
+    def moments(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        """What images were normalised by, mean and std; None where a user's DataModule did it."""
+        is_own = not self.mean or (set(self.mean), set(self.std)) == ({0.0}, {1.0})
+        return None if is_own else (self.mean, self.std)
+
 
 def load(folder: str | Path, *, trust: bool = False) -> nn.Module:
     """Build the network of a folder and load its weights: in eval mode, on the CPU.

@@ -35,7 +35,7 @@ BEST_FOLDER = "best"  # a search's answer, in the folder of its study
 EXPORTS = "export"  # in a study's folder: of its answer, and of others
 PICTURE_FILE = "predictions.png"  # of a segmentation: images with their masks, in `best/`
 METRICS_FILE = "metrics.json"  # of the last comparison, in `best/`
-EPOCHS_FILE = "epochs.txt"  # beside the record that is to come: how far its training is, `3/8`
+EPOCHS_FILE = "epochs.txt"  # beside the record that is to come: how far its training is, `3/8/0`
 LOCK_FILE = ".lock"
 TELLING = "telling"  # in a run's folder: who has claimed it may write the record
 NETWORK_FILE = "network.txt"  # a network's code, in a folder whose name is too short for it
@@ -365,13 +365,16 @@ def written_ns(path: Path) -> int | None:
         return None
 
 
-def read_epochs(folder: Path) -> tuple[int, int]:
-    """Say how many epochs of a run are done, and of how many; 0 of 0 where that is not known."""
+def read_epochs(folder: Path) -> tuple[int, int, int]:
+    """Say how many epochs of a run are done, of how many, and after how many its process began.
+
+    All are 0 where that is not known; the last one where an earlier version trains.
+    """
     try:
-        done, _, total = (folder / EPOCHS_FILE).read_text().partition("/")
-        return int(done), int(total)
+        done, total, *begun = map(int, (folder / EPOCHS_FILE).read_text().split("/"))
+        return done, total, *(begun or [0])[:1]
     except (OSError, ValueError):
-        return 0, 0
+        return 0, 0, 0
 
 
 def is_done(record: Record | None, *, tested: bool = False) -> bool:

@@ -47,7 +47,10 @@ class Attempts:
             SsrError: if the disk took no more, or nothing of the plan could be trained.
         """
         errors: dict[str, object] = {}
-        while plan.attempts < MOST and (todo := self.todo(plan)):
+        given_up = {one.network for one in plan.planned if one.attempts >= MOST}
+        while plan.attempts < MOST and (
+            todo := [one for one in self.todo(plan) if one not in given_up]
+        ):
             errors |= train(todo, self.origin(plan.number))
             refuse_disk(errors)
             counts = {"attempts": plan.attempts + 1, "launched": plan.launched + len(todo)}
@@ -55,7 +58,8 @@ class Attempts:
             self.evidence.forget()
         failed = self.todo(plan)
         for network in failed:
-            log.warning("%s failed again and is left out", network)
+            if network not in given_up:
+                log.warning("%s failed again and is left out", network)
         self.refuse_failure(plan, failed, errors)
 
     def count(self, plan: Round, network: str) -> Round:
@@ -70,6 +74,12 @@ class Attempts:
         What an earlier command gave up gets one more attempt: its cause may be mended.
         """
         return [self._granted(plan) for plan in plans if self.todo(plan)]
+
+    def given_up(self, plan: Round) -> tuple[Planned, ...]:
+        """List a plan's networks, those without a result as given up for this command."""
+        left = self.todo(plan)
+        tries = [MOST if one.network in left else one.attempts for one in plan.planned]
+        return _tried(plan, tries)
 
     def _granted(self, plan: Round) -> Round:
         given_up = {o.network for o in plan.planned if max(o.attempts, plan.attempts) >= MOST}
@@ -94,12 +104,13 @@ class Attempts:
         return f"round{number}" if number else self.kind
 
     def refuse_failure(self, plan: Round, failed: Sequence[str], errors: Errors) -> None:
-        """Stop where nothing of a round could be trained.
+        """Stop where nothing of a round could be trained, and nothing is left to add to it.
 
         Raises:
             SsrError: if so; says why the first one failed.
         """
-        if failed and len(failed) == len(plan.networks):
+        whole = max(len(plan.networks), plan.size or 0)
+        if failed and len(failed) == whole:
             reasons = [r.error for r in self.evidence.records if r.network == failed[0] and r.error]
             why = reasons[0] if reasons else errors.get(failed[0], "it left no record")
             raise SsrError(

@@ -292,7 +292,7 @@ class Search:
             log.info("no record is of this study.%s", strangers)
         log.info("%s to begin with%s", counted(len(networks), "network"), self._then())
         if (hours := self.conf.budget.hours) is not None:
-            log.info("budget.hours=%g is held against what comes after these", hours)
+            log.info("budget.hours=%g counts these, and stops none of them", hours)
         planned = tuple(Planned(network=network) for network in networks)
         plan = Round(number=0, seed=self.conf.seed, planned=planned)
         self.book.write(plan)
@@ -353,7 +353,10 @@ class Search:
         for plan in self.book.read():
             most = min(plan.size or 0, self.conf.batch)
             if 0 < plan.number <= self.conf.rounds and len(plan.planned) < most:
-                return plan.model_copy(update={"attempts": 0})  # of what is added, none
+                # What is added has none; what failed has had its own.
+                return plan.model_copy(
+                    update={"attempts": 0, "planned": self.attempts.given_up(plan)}
+                )
         return None
 
     def _missing(self) -> list[str]:

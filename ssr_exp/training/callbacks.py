@@ -176,19 +176,20 @@ class EpochsFile(Callback):
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path, self._begun = path, 0
 
     def _write(self, trainer: Trainer, done: int) -> None:
         if trainer.is_global_zero:
             with suppress(OSError):
-                self._path.write_text(f"{done}/{trainer.max_epochs}")
+                self._path.write_text(f"{done}/{trainer.max_epochs}/{self._begun}")
 
     def _remove(self) -> None:
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._write(trainer, trainer.current_epoch)
+        self._begun = trainer.current_epoch
+        self._write(trainer, self._begun)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._write(trainer, trainer.current_epoch + 1)

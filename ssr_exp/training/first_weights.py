@@ -149,7 +149,7 @@ def _read(
         source = checkpoints.read(checkpoint, seeds.spell(conf), seed)
         weights, about = source.network.state_dict(), source.about
         assert about is not None  # of a folder
-        takes_head, moments = about.classes == classes, normalised_by(about)
+        takes_head, moments = about.classes == classes, about.moments
         split = source.split if takes_head else None  # other classes are of other images
     try:
         taken = transfer.fit(
@@ -229,18 +229,12 @@ def moments(conf: Config, splits: Splits | UserData, seed: nn.Module) -> Moments
         )
     about = checkpoints.read(conf.checkpoint, seeds.spell(conf.model), seed).about
     assert about is not None  # of a folder
-    if (known := normalised_by(about)) is None:
+    if (known := about.moments) is None:
         raise SsrError(
             f"the network in {conf.checkpoint} learned from data of a project's own, which does "
             "not say how it was normalised: type dataset.normalize=own or imagenet."
         )
     return _of_channels(known, splits)
-
-
-def normalised_by(about: saved.Description) -> Moments | None:
-    """Say how a network's images were normalised; None where a user's DataModule did it."""
-    is_own = not about.mean or (set(about.mean), set(about.std)) == ({0.0}, {1.0})
-    return None if is_own else (about.mean, about.std)
 
 
 def _of_channels(given: Moments, splits: Splits) -> Moments:

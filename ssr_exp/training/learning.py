@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor, nn
 
-from ssr_exp.config import Balance, Config, TaskConf, TaskKind
+from ssr_exp.config import Balance, Config, RecipeConf, TaskConf, TaskKind
 from ssr_exp.datasets import user_data
 from ssr_exp.datasets.augmentation import Augmentation
 from ssr_exp.datasets.images import IGNORED, Images, Splits, Target
@@ -119,6 +119,12 @@ def _check_own_data(conf: Config) -> None:
         raise SsrError(
             "trainer.workers are for data sets of ours: type dataset.arguments.NAME=VALUE for the "
             "workers of your own."
+        )
+    if conf.task.name is not TaskKind.module and conf.recipe.batch_size != RecipeConf().batch_size:
+        log.warning(
+            "recipe.batch_size=%d is for data sets of ours: with dataset=module it changes nothing "
+            "but the study's name; type dataset.arguments.NAME=VALUE for the batches of your own.",
+            conf.recipe.batch_size,
         )
     if conf.task.name is TaskKind.regression or conf.task.balance is not Balance.none:
         asked = "task=regression" if conf.task.name is TaskKind.regression else "task.balance"

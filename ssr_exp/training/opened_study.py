@@ -191,7 +191,8 @@ def check_same(study: OpenedStudy, name: str) -> None:
     if study.name != name:
         raise SsrError(
             f"study {name} became {study.name} meanwhile, because its data or code was changed: "
-            "repeat the command."
+            "repeat the command. If that does not help, a file of yours is imported only where a "
+            "network is tested: import it at the top of the module that imports it."
         )
 
 

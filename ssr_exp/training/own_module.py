@@ -175,7 +175,8 @@ def restore(module: LightningModule, checkpoint: Path) -> None:
     weights = module_weights(checkpoint)  # which says what is wrong with the file
     if is_overridden("on_load_checkpoint", module, LightningModule):
         name, content = type(module).__name__, files.read_checkpoint(checkpoint)
-        if lost := content.get(resume.KEY, {}).get("lost"):
+        kept_out = content.get(resume.KEY, {}).get("lost", ())
+        if lost := [where for where in kept_out if not resume.is_of_lightning(where)]:
             said = "%s keeps no %s, so %s.on_load_checkpoint is not called"
             log.warning(said, checkpoint, " and ".join(lost), name)
         else:
@@ -195,6 +196,7 @@ class NetworkWatch(Callback):
     def __init__(self, conf: TaskConf, expected: nn.Module) -> None:
         self._conf, self._where, self._expected = conf, conf.network, expected
         self._scored: dict[str, Tensor] = {}
+        self._left: dict[str, Tensor] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look, after setup and configure_model, whether it still is there.
@@ -219,17 +221,18 @@ class NetworkWatch(Callback):
         """Remember what was scored, before averages give way to what is trained on."""
         self._scored = {n: t.detach().clone() for n, t in pl_module.state_dict().items()}
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember what the module's own hooks made of buffers, after it was scored."""
+        self._left = {n: t.detach().clone() for n, t in _buffers(pl_module).items()}
+
     def has_changed(self, module: LightningModule) -> bool:
         """Say whether a training ended with other weights than were scored last.
 
         Its last hooks may change them, as averaging callbacks do.
         """
-        now = module.state_dict()
-        return any(
-            not torch.equal(kept.cpu(), now[name].cpu())
-            for name, kept in self._scored.items()
-            if name in now
-        )
+        now, left = module.state_dict(), self._left
+        changed = {n for n, kept in self._scored.items() if n in now and _differ(kept, now[n])}
+        return any(n not in left or _differ(left[n], now[n]) for n in changed)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look whether the optimizers have its weights, and none that are nowhere any more.
@@ -253,6 +256,16 @@ class NetworkWatch(Callback):
             )
         if left := [n for i, n in named.items() if i not in trained]:
             log.info("%s: %d weights of %s are not trained", name, len(left), self._where)
+
+
+def _buffers(module: LightningModule) -> dict[str, Tensor]:
+    """Return what a module keeps that is no parameter: buffers, states of metrics."""
+    parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    return {n: t for n, t in module.state_dict().items() if n not in parameters}
+
+
+def _differ(kept: Tensor, now: Tensor) -> bool:
+    return not torch.equal(kept.cpu(), now.cpu())
 
 
 def forward_inputs(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -25,18 +25,34 @@ MOST_BYTES = 2**30  # of inputs that are kept, as of volumes
 class StandIn(nn.Module):
     """Stands where a network was, and lets something else compute its outputs.
 
+    What the network says of itself it says, too: `num_classes`, or the device of its parameters.
+    Parts and methods it has none, as they would compute what is not the file's.
+
     Args:
         model: maps inputs to outputs.
         batch: inputs at once, at most.
+        network: in whose place it stands.
     """
 
-    def __init__(self, model: Callable[[Tensor], Any], batch: int) -> None:
+    def __init__(self, model: Callable[[Tensor], Any], batch: int, network: nn.Module) -> None:
         super().__init__()
-        self._model, self._batch = model, batch
+        self._batch, self._held = batch, (model, network)  # which are no parts of it
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        """List the network's, for those who ask for their device or type."""
+        return self._held[1].parameters(recurse)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the network says of itself."""
+        if not name.startswith("_"):
+            value = getattr(self._held[1], name, None)
+            if value is not None and not isinstance(value, nn.Module) and not callable(value):
+                return value
+        return super().__getattr__(name)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map inputs to outputs, in as many turns as it takes."""
-        turns = (self._model(part.contiguous()) for part in x.cpu().split(self._batch))
+        turns = (self._held[0](part.contiguous()) for part in x.cpu().split(self._batch))
         parts = [next(tensors(outputs)) for outputs in turns]  # of several the one that is judged
         # a file's tensors may lie in memory that its next run overwrites, or be of inference mode
         return torch.cat([part.clone() for part in parts]).to(x.device)
@@ -119,11 +135,9 @@ class OwnValidation:
                 has_main = isinstance(outputs, Mapping) and "out" in outputs
                 self.puts_out = "out" if has_main else "several"
 
-        hook = self.network.register_forward_hook(note)
-        try:
-            self.logs_score = self.score.key in self._run(self.network)
-        finally:
-            hook.remove()
+        network = copy.deepcopy(self.network)  # which takes what the whole module has learnt
+        network.register_forward_hook(note)
+        self.logs_score = self.score.key in self._run(network)
         return spread.taken()
 
     def measure(self, model: Callable[[Tensor], Any]) -> float:
@@ -132,7 +146,7 @@ class OwnValidation:
         Raises:
             SsrError: if validation fails.
         """
-        logged = self._run(StandIn(model, self.batch))
+        logged = self._run(StandIn(model, self.batch, self.network))
         return scoring.read(self.score, logged)
 
     def lost(self) -> str | None:

@@ -216,7 +216,7 @@ def _check_images(path: str, source: PretrainedNetwork, splits: Splits | UserDat
 
 def _check_normalization(path: str, source: PretrainedNetwork, ours: Moments) -> None:
     """Say if a teacher is shown other images than it learned from."""
-    theirs = None if source.about is None else first_weights.normalised_by(source.about)
+    theirs = None if source.about is None else source.about.moments
     if theirs is None:
         return
     if first_weights.are_far(theirs, ours):

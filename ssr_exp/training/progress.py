@@ -22,11 +22,20 @@ class UnderWay:
     epoch: int
     epochs: int  # 0: not known
     since_s: float
+    begun: int = 0  # the epochs that were done when its process began
 
     @property
     def done(self) -> float:
         """The share of its epochs that is done."""
-        return self.epoch / self.epochs if self.epochs else 0.0
+        return self._share(self.epoch)
+
+    @property
+    def done_before(self) -> float:
+        """The share of its epochs that an earlier process did."""
+        return self._share(self.begun)
+
+    def _share(self, epoch: int) -> float:
+        return epoch / self.epochs if self.epochs else 0.0
 
 
 @dataclass(frozen=True)
@@ -95,8 +104,7 @@ class SweepWatch:
                 del self._ended[member.folder]
             self._before.pop(member.folder, None)
             if self._written[member.folder] is None:  # one that goes on has epochs behind it
-                epoch, epochs = store.read_epochs(member.folder)
-                self._before[member.folder] = epoch / epochs if epochs else 0.0
+                self._before[member.folder] = _under_way(member).done
         again = {member.folder: member for member in members}
         others = [member for member in self.members if member.folder not in again]
         self.members = [*others, *again.values()]
@@ -108,7 +116,9 @@ class SweepWatch:
             if member.folder in self._ended or self._reads(member):
                 continue
             if member.store.is_busy(member.folder, glance_s=0):
-                under_way.append(_under_way(member))
+                under_way.append(one := _under_way(member))
+                before = max(one.done_before, self._before.get(member.folder, 0.0))
+                self._before[member.folder] = before
         records = list(self._ended.values())
         finished = [r for r in records if r.status is Status.finished]
         measured = [record for record in finished if record.score is not None]
@@ -204,8 +214,8 @@ def _under_way(member: Member) -> UnderWay:
     """Read how far a training is, as far as it says so."""
     begun = store.written_ns(member.folder / store.CONFIG_FILE)
     since_s = 0.0 if begun is None else max(0.0, time.time() - begun / 1e9)
-    epoch, epochs = store.read_epochs(member.folder)
-    return UnderWay(member, epoch, epochs, since_s)
+    epoch, epochs, before = store.read_epochs(member.folder)
+    return UnderWay(member, epoch, epochs, since_s, before)
 
 
 def _written_ns(member: Member) -> int | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import operator
 import random
+import re
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
@@ -39,6 +40,17 @@ APART = 0x9E3779B1  # between the seeds of processes that train together
 KEY = "ssr_exp"  # in a checkpoint
 SCHEMA = 2  # of what is kept there
 HYPERPARAMETERS = ("hyper_parameters", "datamodule_hyper_parameters")
+LIGHTNING = (
+    "callbacks",
+    "optimizer_states",
+    "lr_schedulers",
+    "loops",
+    "hparams_name",
+    "hparams_type",
+    "datamodule_hparams_name",
+    "datamodule_hparams_type",
+    *HYPERPARAMETERS,
+)  # keys of a checkpoint that a module's own hooks neither write nor read
 PLAIN = {int, float, bool, str, bytes, complex, type(None), Tensor, torch.Size, torch.dtype}
 MAPPINGS = (dict, OrderedDict, Counter)  # a Counter holds the milestones of MultiStepLR
 MEASURED = ("score", "best_score", "scores", "metrics", "tables")  # fields of a record
@@ -151,6 +163,11 @@ class WholeFiles(TorchCheckpointIO):
             log.info("%s is %s, which no checkpoint keeps%s", where, odd[where], then)
         self._named |= odd.keys()
         files.write_checkpoint(Path(path), content)
+
+
+def is_of_lightning(where: str) -> bool:
+    """Say whether a place in a checkpoint is not what a module's own hook wrote there."""
+    return re.split(r"[.\[]", where, maxsplit=1)[0] in LIGHTNING
 
 
 def _plain(value: Any, where: str, odd: dict[str, str]) -> Any:

@@ -102,3 +102,29 @@ def test_each_study_that_is_complete_has_a_table_in_the_readme(
     text = cifar10.headline(Store(tmp_path))
     assert text.count("| test acc % (2 seeds) | drop |") == 2
     assert f"| family | resnet14 {FULL} | 50 | 50.0% | 89.00 +- 0.50 | 1.00 |" in text
+
+
+def test_a_plain_net_of_the_family_is_named_and_so_is_what_became_of_a_promise(
+    tmp_path: Path, write: Write
+) -> None:
+    shared = {"macs": 1, "gemms": 1, "params_share": 1.0, "test_score_std": None, "seeds": [0]}
+    rows = [
+        shared
+        | dict(zip(("role", "model", "network", "params", "test_score_mean"), row, strict=True))
+        for row in (
+            ("baseline", "resnet56", "d9-9-9_w16-32-64", 100, 90.0),
+            ("uniform depth", "resnet56", "d7-7-7_w16-32-64", 70, 88.0),
+            ("random", "resnet56", "d7-7-5_w16-32-64", 60, 87.0),
+        )
+    ]
+    stated = {"drop": 0.5, "low": 0.1, "high": 0.9, "probability": 0.9}
+    told = {"measured_on": "test", "drop": 2.0, "results": rows, "verdict": "it is broken"}
+    told["promise"] = stated | {"allowed": 1.0, "confidence": 0.8}
+    write(tmp_path, "one", FULL)
+    (tmp_path / "one/best").mkdir()
+    (tmp_path / "one/best/metrics.json").write_text(json.dumps(told))
+    text = cifar10.tables(Store(tmp_path))
+    assert "| baseline | resnet56" in text and "| random | resnet56" in text
+    assert "| uniform depth (plain ResNet-44) | resnet56 d7-7-7_w16-32-64 |" in text
+    assert "The answer's promise: broken on test; by val alone: 90% likely" in text
+    assert text.count(" it is broken.") == 1

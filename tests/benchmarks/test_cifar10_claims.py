@@ -76,7 +76,7 @@ def test_latencies_are_compared_in_each_setting_that_measured_both(trained: Make
     ]
     found = said(claims(first, [], None), "latency")
     assert [(held, text.partition(":")[0]) for held, text in found] == [
-        ("yes", "3.0 times (onnxruntime)")
+        ("yes", "3.0 times, of 3 networks that were measured (onnxruntime)")
     ]
 
 
@@ -89,12 +89,26 @@ def test_the_answers_latency_stands_beside_the_lowest_and_none_within_the_drop_i
         trained("d1-1-3_w16-32-64", WHOLE // 3, 89.5, latencies={"eager": 4.5}),
     ]
     ((held, text),) = said(claims([*others, answer], [], None, answer=answer.network), "latency")
-    assert held == "no" and text.startswith("2.0 times (eager): d1-1-3")
-    assert text.endswith("; the answer: 1.5 times")
+    assert held == "no" and text.startswith("2.0 times, of 3 networks that were measured (eager)")
+    assert ": d1-1-3_w16-32-64, " in text and text.endswith("; the answer: 1.5 times")
     others[1] = others[1].model_copy(update={"score": 80.0})
     assert said(claims(others, [], None), "latency") == [
         ("no", "none loses 1 point or less (eager)")
     ]
+
+
+def test_a_latency_claim_is_of_test_where_the_network_was_tested(trained: Make) -> None:
+    small = "d1-1-3_w16-32-64"
+    searched = [
+        trained(FULL, WHOLE, 90.0, latencies={"eager": 9.0}),
+        trained(small, WHOLE // 3, 85.0, latencies={"eager": 4.5}),
+    ]
+    finals = [
+        trained(FULL, WHOLE, None, test_score=88.0, origin=FINALIST),
+        trained(small, WHOLE // 3, None, test_score=87.5, origin=FINALIST),
+    ]
+    ((_, text),) = said(claims(searched, finals, None, answer=small), "latency")
+    assert text.startswith("2.0 times") and text.endswith("loses 0.50 points on test")
 
 
 def test_first_networks_and_arms_are_not_what_the_surrogate_proposed(trained: Make) -> None:

@@ -243,18 +243,22 @@ def test_blanks_and_line_breaks_of_quoted_cells_are_none_of_the_table(
 def test_one_odd_cell_makes_no_list_of_a_column_of_flags(load: Load) -> None:
     for odd in ("NA", "-1", "unknown"):
         cells: list[object] = [odd, *(i % 2 for i in range(1, ROWS))]
-        with pytest.raises(SsrError, match=f"is '{odd}', and a label is 1 or 0"):
+        said = f"is '{odd}', and a label is 1 or 0: names of labels are other words than yes"
+        with pytest.raises(SsrError, match=said):
             load(Target.labels, "red", columns={"red": cells})
     named: list[object] = ["red" if i % 2 else "" for i in range(ROWS)]
     assert load(Target.labels, "red", columns={"red": named}).train.classes == ("red",)
 
 
-def test_classes_that_a_reader_takes_for_one_are_refused_and_what_is_not_known_is_named(
+def test_classes_that_a_reader_takes_for_one_are_named_and_so_is_what_is_not_known(
     load: Load,
 ) -> None:
     cells: list[object] = [("Cat", "cat", "dog")[i % 3] for i in range(ROWS)]
-    with pytest.raises(SsrError, match="Cat and cat, which differ in capital letters or accents"):
-        load(Target.one_class, "kind", columns={"kind": cells})
+    for target in (Target.one_class, Target.labels):
+        read = load(target, "kind", columns={"kind": cells})
+        assert read.train.classes == ("Cat", "cat", "dog")
+        said = "Cat and cat differ in capital letters or accents alone, and count as two"
+        assert any(said in line for line in read.reading.lines())
     cells = [("NA", "cat", "dog")[i % 3] for i in range(ROWS)]
     lines = load(Target.one_class, "kind", columns={"kind": cells}).reading.lines()
     assert any("NA (14 rows) counts as a class" in line for line in lines)

@@ -99,7 +99,7 @@ LAYOUTS = {
     "parts inside": ("images/{}", "annotations/{}", "training validation"),
     "names of both": ("{}_images", "{}_masks", "train test"),
     "images alone": ("{}", "{}_masks", "train test"),
-    "years": ("img/{}", "labels/{}", "train2017 val2017"),
+    "years": ("IMGs/{}", "labels/{}", "train2017 val2017"),
     "an archive": ("data/segmentation/{}/images", "data/segmentation/{}/gt", "train valid"),
     "one folder": ("{}", "{}", "train val"),
     "no parts": ("JPEGImages{}", "SegmentationClass{}", ""),

@@ -171,6 +171,23 @@ def test_what_is_added_to_a_begun_round_is_tried_as_often_as_any(
     assert third in world.trained
 
 
+def test_a_begun_round_whose_only_network_fails_is_filled_and_that_is_not_tried_thrice(
+    begin: Begin, world: World
+) -> None:
+    def stops(networks: Sequence[str], origin: str) -> dict[str, object]:
+        if len(world.trained) == 25:  # the first of the second round
+            raise KeyboardInterrupt
+        return world.train(networks, origin)
+
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(begin(), stops, 1)
+    (pending,) = begin().book.read()[-1].networks
+    world.broken[pending] = Status.failed
+    begin().run(world.train)
+    assert [len(plan.planned) for plan in begin().book.read()] == [22, 3, 3]
+    assert world.trained.count(pending) == 2
+
+
 def test_an_error_of_a_launcher_reaches_the_search(begin: Begin) -> None:
     def refuses(networks: Sequence[str], origin: str) -> dict[str, object]:
         raise SsrError("the launcher ended before any training began.")

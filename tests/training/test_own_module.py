@@ -7,6 +7,7 @@ import dataclasses
 import json
 import linecache
 import sys
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -49,7 +50,7 @@ from ssr_exp.training import (
     run,
     study_parts,
 )
-from ssr_exp.training.own_validation import OwnValidation
+from ssr_exp.training.own_validation import OwnValidation, StandIn
 from tests.datasets import test_masks as masks
 
 Compose = Callable[..., Config]
@@ -790,6 +791,7 @@ def test_a_file_is_scored_in_the_networks_place_wherever_that_is_held(
         "        for a, b in pairs: a.copy_(b * 0.95)",
     )
     text = text.replace("return self.net(x)", "return self.head(self.model(x))")
+    text = text.replace("share = (", "x = x.to(next(self.net.parameters()).device); share = (", 1)
     if held == "ema":
         text = text.replace("share = (self(x)", "share = (self.head(self.ema(x))")
     conf = asked(text, "trainer.max_epochs=3", "task.copies=[ema]")
@@ -807,6 +809,9 @@ def test_a_file_is_scored_in_the_networks_place_wherever_that_is_held(
     data = partial(learning.data, conf, splits)
     validation = OwnValidation(place, data, network.eval(), job.study.score, 8, {}, state)
     assert validation.inputs(40).shape == (40, *splits.image_shape)
+    other = {n: t + 1 if t.is_floating_point() else t for n, t in state.items()}
+    OwnValidation(place, data, network, job.study.score, 8, {}, other).inputs(2)
+    assert all(torch.equal(t, weights[n]) for n, t in network.state_dict().items())
     assert validation.lost() is None
     assert validation.measure(network) == pytest.approx(record.score)
     assert validation.measure(lambda x: network(x) * 0) < 0.3 < validation.measure(network)
@@ -820,7 +825,19 @@ def test_a_file_is_scored_in_the_networks_place_wherever_that_is_held(
         validation.measure(ends)
     less = OwnValidation(place, data, network, job.study.score, 8, attributes=("net", "ema"))
     assert less.lost() == "head.weight"
-    assert all(torch.equal(t, weights[n]) for n, t in network.state_dict().items())
+
+
+def test_what_stands_in_for_a_network_says_what_that_says_and_has_no_parts() -> None:
+    network = nn.Sequential(OrderedDict(stem=nn.Conv2d(1, 2, 3)))
+    network.num_classes, network.head_of = 7, network.stem.forward  # type: ignore[assignment]
+    network.register_buffer("scale", torch.ones(2))
+    one = StandIn(network, 2, network)
+    assert one.num_classes == 7 and torch.equal(one.scale, torch.ones(2))
+    assert next(one.parameters()) is next(network.parameters()) and not one.state_dict()
+    for name in ("stem", "head_of", "missing"):
+        with pytest.raises(AttributeError, match=name):
+            getattr(one, name)
+    assert copy.deepcopy(one).num_classes == 7
 
 
 FINAL = ("dataset.train_on_val=true", "trainer.test=true", "origin=finalist")
@@ -846,7 +863,8 @@ def test_finalists_learn_from_val_too_and_their_files_are_scored_on_it(
     asked: Callable[..., Config],
 ) -> None:
     text = code()
-    record, part = exported(asked(text, *SMALLER, *FINAL))
+    text = text.replace("share = (", "assert len(x) <= 5; share = (", 1)
+    record, part = exported(asked(text, *SMALLER, *FINAL, "recipe.batch_size=5"))
     assert record.score is None and record.test_score is not None
     assert (part.name, part.learnt, len(part)) == ("val", True, 8)
     assert isinstance(part, Samples) and part.measure is not None and part.own_validation
@@ -890,6 +908,11 @@ class Lit("""
         (
             {'self.log("val/share", share)': "pass"},
             "not scored: validation logs no val/share without task.trainer.callbacks",
+            None,
+        ),
+        (
+            {"share = (": "self.net[0]; share = ("},
+            "not scored: with a file in the network's place, Lit does not validate: in ",
             None,
         ),
     ],
@@ -1502,11 +1525,18 @@ def test_validation_may_log_what_an_average_scores_beside_the_network(
     assert opened_study.open(asked(text)).scored == "net"
 
 
+COUNTS = """def on_validation_epoch_end(self): self.threshold.add_(1)"""
+
+
 @pytest.mark.parametrize("words", [(), ("recipe.ema_decay=0.9",)])
+@pytest.mark.parametrize("counts", [False, True])
 def test_a_network_is_validated_once_an_epoch(
-    asked: Callable[..., Config], words: tuple[str, ...]
+    asked: Callable[..., Config], words: tuple[str, ...], counts: bool
 ) -> None:
-    record, _ = trained(asked(code(), "trainer.max_epochs=3", *words))
+    """Though its own hook changes what it keeps after that."""
+    buffer = 'self.register_buffer("threshold", torch.zeros(1))'
+    text = code(buffer, COUNTS) if counts else code()
+    record, _ = trained(asked(text, "trainer.max_epochs=3", *words))
     assert len(record.scores) == 3
 
 
@@ -1523,6 +1553,22 @@ def test_what_no_checkpoint_keeps_is_not_given_back_as_none(
     (job,) = run.plan(conf)
     assert own_module.load(run.folder(Store(conf.paths.runs), job), trust=True).table == 5
     assert "keeps no table, so Lit.on_load_checkpoint is not called" in caplog.text
+
+
+def test_a_hook_is_called_where_a_schedule_lost_something_and_the_module_nothing(
+    asked: Callable[..., Config], caplog: pytest.LogCaptureFixture
+) -> None:
+    text = code(
+        "self.table = 5",
+        "def on_save_checkpoint(self, kept):\n"
+        "        kept['table'], kept['lr_schedulers'] = 7, [{'values': object()}]\n"
+        "    def on_load_checkpoint(self, kept): self.table = kept['table']",
+    )
+    conf = asked(text)
+    trained(conf)
+    (job,) = run.plan(conf)
+    assert own_module.load(run.folder(Store(conf.paths.runs), job), trust=True).table == 7
+    assert "on_load_checkpoint is not called" not in caplog.text
 
 
 def test_weights_that_setup_loads_are_warned_of(

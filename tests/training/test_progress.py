@@ -107,6 +107,21 @@ def test_epochs_of_before_are_no_part_of_the_pace(
     assert watch.look().left_s == pytest.approx(200 / (2 - 13 / 15) * (two.total - 2))
 
 
+def test_epochs_of_before_are_known_though_their_file_went_with_their_process(
+    store: Store, members: list[Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 100.0, 200.0])
+    now = SimpleNamespace(monotonic=lambda: next(clock), time=lambda: 0.0)
+    monkeypatch.setattr(progress, "time", now)
+    watch = SweepWatch(members[:1])
+    folder = members[0].folder
+    with store.claim(folder, wait=False):
+        (folder / EPOCHS_FILE).write_text("90/100/90")
+        assert watch.look().left_s is None
+        (folder / EPOCHS_FILE).write_text("95/100/90")
+        assert watch.look().left_s == pytest.approx(100.0)
+
+
 def test_a_time_is_written_as_people_say_it() -> None:
     assert [terminal.duration(s) for s in (5, 600, 9000)] == ["5 s", "10 min", "2.5 h"]
 

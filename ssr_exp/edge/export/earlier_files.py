@@ -12,8 +12,10 @@ import torch
 from pydantic import Field, ValidationError
 
 from ssr_exp import files
-from ssr_exp.edge.export import formats, verified_files
+from ssr_exp.edge.export import formats, predictor, verified_files
 from ssr_exp.edge.export.exported import REPORT, ExportedFile
+from ssr_exp.edge.export.formats.flat import FlatNetwork
+from ssr_exp.edge.export.predict_runtimes import LOADERS
 from ssr_exp.edge.export.verification import LosesTooMuch
 from ssr_exp.edge.export.verified_files import STEM, Work
 from ssr_exp.edge.selection import TRUST, Selection
@@ -33,14 +35,16 @@ class EarlierFile(FileModel):
     format: str
     int8: bool
     difference: float = Field(ge=0, lt=math.inf)
+    max_batch: int | None = Field(default=None, ge=1)  # None: of an earlier version
     remarks: tuple[str, ...] = ()
 
 
 def keep(work: Work, to: Path, new: Sequence[ExportedFile]) -> list[ExportedFile]:
     """Keep the files of an earlier export of the same network that are not written anew.
 
-    Each is verified again. One that this export was to write and did not is not kept. What cannot
-    be kept is said, and what to type to have it again.
+    Each is verified again, with no more inputs at once than it was made for. One that this export
+    was to write and did not is not kept. What cannot be kept is said, and what to type to have it
+    again.
 
     Args:
         work: the export that takes the earlier one's place.
@@ -48,7 +52,7 @@ def keep(work: Work, to: Path, new: Sequence[ExportedFile]) -> list[ExportedFile
         new: files of this export.
     """
     written = {one.file for one in new}
-    there = sorted(path.name for path in to.glob(f"{STEM}.*") if path.name not in written)
+    there = sorted(p.name for p in to.glob(f"{STEM}.*") if _is_network(p) and p.name not in written)
     known = {one.file: one for one in _earlier(to)} if there else {}
     is_same = bool(known) and _is_same_network(to, work.chosen)
     kept = []
@@ -89,13 +93,21 @@ def carry_over(to: Path, fresh: Path, *, own: Collection[str]) -> None:
     """
     own = {*own, saved.NETWORK, saved.WEIGHTS}
     for path in sorted(to.iterdir()) if to.is_dir() else ():
-        target = fresh / path.name
-        if path.name in own or path.match(f"{STEM}.*") or target.exists():
+        target, is_script = fresh / path.name, path.name == predictor.SCRIPT and path.is_file()
+        is_own = path.name in own or (is_script and predictor.is_ours(path))
+        if is_own or _is_network(path) or target.exists():
             continue
+        if path.match(f"{STEM}.*"):
+            log.warning("%s stays; no export wrote it: it may be of other weights", path.name)
         if path.is_dir() and not path.is_symlink():
             shutil.copytree(path, target, symlinks=True)
         else:
             shutil.copy2(path, target, follow_symlinks=False)
+
+
+def _is_network(path: Path) -> bool:
+    """Say whether a name is one of those that exports give to their files."""
+    return path.match(f"{STEM}.*") and not LOADERS.keys().isdisjoint(path.suffixes)
 
 
 def _kept(work: Work, to: Path, one: EarlierFile) -> ExportedFile:
@@ -114,8 +126,13 @@ def _kept(work: Work, to: Path, one: EarlierFile) -> ExportedFile:
         shutil.copyfile(to / one.file, path)
         return one.remarks
 
+    batch = min(one.max_batch or work.request.max_batch, work.request.max_batch)
+    if batch < work.request.max_batch and isinstance(work.network, FlatNetwork):
+        raise SsrError(f"it was made for max_batch={batch}")
     most, place = one.difference + work.request.tolerance, work.folder / one.file
-    return verified_files.verified(work, one.format, place, put, int8=one.int8, tolerance=most)
+    return verified_files.verified(
+        work, one.format, place, put, int8=one.int8, tolerance=most, batch=batch
+    )
 
 
 def _earlier(to: Path) -> Iterator[EarlierFile]:

@@ -31,6 +31,7 @@ class ExportedFile:
     runtime: str  # that it was verified in, and its version
     size: int  # bytes
     agreement: Agreement  # how it compares with PyTorch
+    max_batch: int  # inputs at once that it was made for, and verified with
     remarks: tuple[str, ...] = ()  # what its user should know
 
 
@@ -71,6 +72,7 @@ def report(exported: Exported, score: Score, request: ExportConfig) -> dict[str,
             "int8": one.int8,
             "runtime": one.runtime,
             "bytes": one.size,
+            "max_batch": one.max_batch,
             **asdict(one.agreement),
             **_times(exported.latencies[one.file]),
             "remarks": one.remarks,

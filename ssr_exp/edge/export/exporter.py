@@ -130,7 +130,7 @@ def write(
         papers = _papers(work, exported)
         for name, content in papers.items():
             store.write_text(fresh / name, content)
-        earlier_files.carry_over(to, fresh, own={predictor.SCRIPT, *papers})
+        earlier_files.carry_over(to, fresh, own=papers)
     return exported
 
 
@@ -155,7 +155,7 @@ def _script(
 def _papers(work: Work, exported: Exported) -> dict[str, str]:
     """Write what lies beside the verified files, by its name."""
     chosen, request, how = work.chosen, work.request, work.how
-    batches = {one.file: request.max_batch for one in exported.files}
+    batches = {one.file: one.max_batch for one in exported.files}
     script = {} if how is None else {predictor.SCRIPT: _script(chosen, request, how, batches)}
     if isinstance(work.network, FlatNetwork):
         script = {predictor.SCRIPT: predictor.arrays_text(work.network, batches)}

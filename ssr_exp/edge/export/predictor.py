@@ -45,7 +45,8 @@ from ssr_exp.edge.selection import Selection
 from ssr_exp.errors import SsrError, cause
 
 SCRIPT = "predict.py"
-DATA = "ABOUT: dict[str, Any] = {}"
+ABOUT = "ABOUT: dict[str, Any] = "
+DATA = f"{ABOUT}{{}}"
 
 
 TASKS: dict[str, ModuleType] = {
@@ -113,7 +114,7 @@ def text(
     readers = (preprocessing, mask_files) if task == TaskKind.segmentation else (preprocessing,)
     modules = (TASKS[task], predict_runtimes, predict_script)
     parts = [_parts(inspect.getsource(module)) for module in (*readers, *modules)]
-    data = f"ABOUT: dict[str, Any] = json.loads(\n    {json.dumps(about)!r}\n)"
+    data = f"{ABOUT}json.loads(\n    {json.dumps(about)!r}\n)"
     return _joined(parts, parts[len(readers)].title, data)
 
 
@@ -135,6 +136,11 @@ def arrays_text(network: FlatNetwork, files: Mapping[str, int]) -> str:
     parts = [_parts(inspect.getsource(module)) for module in modules]
     data = f"ABOUT: dict[str, Any] = {about!r}"
     return _joined([parts[1], parts[0]], parts[0].title, data)
+
+
+def is_ours(script: Path) -> bool:
+    """Say whether a file is a script that an export wrote."""
+    return ABOUT in script.read_text(errors="replace")
 
 
 def _joined(parts: Sequence[_Source], title: str, data: str) -> str:

@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ssr_exp import command_options
 from ssr_exp.config import ExportConfig
@@ -165,6 +166,7 @@ def verified(
     *,
     int8: bool,
     tolerance: float | None = None,
+    batch: int | None = None,
 ) -> ExportedFile:
     """Put a file in its place and verify it; one that fails is gone.
 
@@ -176,6 +178,7 @@ def verified(
         int8: whether it is quantised.
         tolerance: the largest difference of outputs; None: what the request allows, of a quantised
             file by its score alone. Where one is given, its score counts if `int8_drop` is typed.
+        batch: inputs at once that it takes, of a network of images; None: as many as the request.
 
     Raises:
         SsrError: says why it failed.
@@ -189,6 +192,8 @@ def verified(
             raise SsrError(f"{str(error).rstrip('.')}; {'; '.join(remarks)}") from error
         load = kind.load if work.predictor is None else work.predictor.model
         model = load(path, threads=request.threads)
+        if batch is not None and batch < request.max_batch:
+            model = _in_turns(model, batch)
         agreement = verification.compare(
             model,
             work.references,
@@ -209,7 +214,18 @@ def verified(
             raise
         raise SsrError(f"{kind.version()} stopped with {cause(error)}") from error
     size = path.stat().st_size
-    return ExportedFile(path.name, name, int8, kind.version(), size, agreement, remarks)
+    about = (path.name, name, int8, kind.version(), size)
+    return ExportedFile(*about, agreement, batch or request.max_batch, remarks)
+
+
+def _in_turns(model: formats.Model, batch: int) -> formats.Model:
+    """Give a file no more inputs at once than it takes."""
+
+    def run(images: Tensor) -> Tensor:
+        # its outputs may lie in memory that its next run overwrites
+        return torch.cat([model(part.contiguous()).clone() for part in images.split(batch)])
+
+    return run
 
 
 def latencies(work: Work, files: Sequence[ExportedFile]) -> dict[str, Latency]:

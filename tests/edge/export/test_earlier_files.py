@@ -15,6 +15,7 @@ from torch import nn
 from ssr_exp.config import ExportConfig
 from ssr_exp.edge.export import exporter
 from ssr_exp.edge.export.exported import REPORT
+from ssr_exp.edge.export.formats import onnx
 from ssr_exp.edge.export.verification import Samples
 from ssr_exp.edge.selection import Selection
 from tests.conftest import MakeRecord
@@ -46,7 +47,8 @@ def export_(tmp_path: Path, make_record: MakeRecord, network: nn.Module) -> Expo
         chosen = Selection(network, description(), make_record(), study, tmp_path, "any", {})
         request = ExportConfig(format=list(formats), repeats=1, **asked)
         exported = exporter.write(chosen, [Samples("val", images, measure)], request, to, how=None)
-        names = {path.name for path in to.glob("model.*")}
+        found = to.glob("model.*")
+        names = {path.name for path in found if path.suffix in (".onnx", ".pt2", ".pte")}
         assert names == {one.file for one in exported.files}
         rows = json.loads((to / REPORT).read_text())["files"]
         card = (to / "README.md").read_text()
@@ -105,10 +107,41 @@ def test_a_file_that_no_longer_does_what_it_did_is_not_kept(
     export_("onnx", int8=True)
     to = tmp_path / "to"
     (to / "model.int8.onnx").write_bytes(b"damaged")
-    (to / "model.stray").touch()
+    (to / "model.old.onnx").touch()
     assert export_("torch_export") == {"model.pt2", "model.onnx"}
     assert "model.int8.onnx, which was there, is not kept (" in caplog.text
-    assert "model.stray, which was there, is not kept: export.json does not name it" in caplog.text
+    assert "model.old.onnx, which was there, is not kept: export.json does not" in caplog.text
+
+
+def test_what_others_made_of_the_files_stays_and_is_named(
+    export_: Export, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    export_("onnx")
+    to = tmp_path / "to"
+    (to / "model.engine").write_text("made by a converter")
+    (to / "predict.py").write_text("print('my own')")
+    export_("onnx")
+    assert (to / "model.engine").read_text() == "made by a converter"
+    assert (to / "predict.py").read_text() == "print('my own')"
+    assert "model.engine stays; no export wrote it: it may be of other weights" in caplog.text
+
+
+def test_a_file_is_verified_again_with_as_many_inputs_as_it_was_made_for(
+    export_: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_("onnx", max_batch=1)
+    asked: dict[str, set[int]] = {".onnx": set(), ".pt2": set()}
+    load = onnx.load
+
+    def noted(path: Path, **how: Any) -> Any:
+        model = load(path, **how)
+        return lambda images: asked[path.suffix].add(len(images)) or model(images)
+
+    monkeypatch.setattr(onnx, "load", noted)
+    assert export_("torch_export", max_batch=4) == {"model.pt2", "model.onnx"}
+    assert asked[".onnx"] == {1}
+    rows = json.loads((tmp_path / "to/export.json").read_text())["files"]
+    assert {row["file"]: row["max_batch"] for row in rows} == {"model.pt2": 4, "model.onnx": 1}
 
 
 def test_an_int8_file_that_loses_more_than_is_typed_now_is_not_kept(

@@ -173,9 +173,17 @@ def test_what_its_user_must_know_is_inside(written: Write, name: str) -> None:
     assert about["preprocessing"] == {**asdict(HOW), "size": [8, 8], "mean": [], "std": []}
     assert (about["labels"], about["size"]) == (list(ABOUT.classes), [8, 8])
     assert (about["mean"], about["std"]) == (list(ABOUT.mean), list(ABOUT.std))
-    unknown = formats.metadata(Order(resnet(), ABOUT))  # of data of the user's own
-    assert not {"labels", "mean", "std", "preprocessing"} & unknown.keys()
+    ours = formats.metadata(Order(resnet(), ABOUT))  # a module of the user's own, images of ours
+    assert ours == {key: value for key, value in known.items() if key != "preprocessing"}
+    moments = {"mean": (0.0,) * len(ABOUT.mean), "std": (1.0,) * len(ABOUT.mean)}
+    about = ABOUT.model_copy(update=moments)  # data of the user's own, whose classes are known
+    unknown = formats.metadata(Order(resnet(), about))
+    assert not {"mean", "std", "preprocessing"} & unknown.keys()
+    assert unknown["labels"] == list(ABOUT.classes)
     assert str(unknown["input"]).endswith("as the network's own training had it")
+    nothing = {"classes": (), "mean": (), "std": (), "num_classes": None}
+    unnamed = formats.metadata(Order(resnet(), ABOUT.model_copy(update=nothing)))
+    assert not {"labels", "mean", "std"} & unnamed.keys()
 
 
 @pytest.mark.parametrize("name", SLOW)

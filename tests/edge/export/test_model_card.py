@@ -39,7 +39,7 @@ PROMISE = {
 
 def exported(folder: Path) -> Exported:
     same = Agreement(1e-7, 100.0, {"val": 90.0}, {"val": 90.0})
-    file = ExportedFile("model.onnx", "onnx", False, "ONNX Runtime 1", 2048, same, ("9 Conv",))
+    file = ExportedFile("model.onnx", "onnx", False, "ONNX Runtime 1", 2048, same, 8, ("9 Conv",))
     latencies = {EAGER: Latency((1.0,)), "model.onnx": Latency((0.5,))}
     return Exported(folder, (file,), (), latencies)
 

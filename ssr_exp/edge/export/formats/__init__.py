@@ -161,12 +161,13 @@ def metadata(order: Order) -> dict[str, object]:
     """Say what the user of a file must know, under the same keys in every format."""
     about = order.about
     how, kind = order.preprocessing, order.kind
-    known: dict[str, object] = {}
+    known: dict[str, object] = {"labels": list(about.classes)} if about.classes else {}
     taken = "uint8, pixels" if order.takes_bytes else "as the network's own training had it"
-    if how is not None:
+    if how is not None or about.moments is not None:
         taken = taken if order.takes_bytes else "float32, (pixel / 255 - mean) / std"
-        moments = {"mean": list(about.mean), "std": list(about.std)}
-        known = {"labels": list(about.classes), **moments, "preprocessing": asdict(how)}
+        known |= {"mean": list(about.mean), "std": list(about.std)}
+    if how is not None:
+        known["preprocessing"] = asdict(how)
     both = {"target_mean": about.target_mean, "target_std": about.target_std}
     targets = {key: list(values) for key, values in both.items() if values is not None}
     if isinstance(order.network, FlatNetwork):

@@ -131,7 +131,7 @@ def _quantise(whole: Path, path: Path, images: Tensor) -> None:
             return None if batch is None else {IMAGE: batch.contiguous().numpy()}
 
     prepared = whole.with_name(f"prepared{SUFFIX}")
-    with _quiet():
+    with _quiet(), _temporary_files_in(whole.parent):
         quant_pre_process(str(whole), str(prepared), skip_symbolic_shape=True)
         quantization.quantize_static(
             str(prepared),
@@ -142,6 +142,16 @@ def _quantise(whole: Path, path: Path, images: Tensor) -> None:
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
         )
+
+
+@contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """Have others write their temporary files there, as /tmp may be small."""
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def _operators(path: Path) -> str:
