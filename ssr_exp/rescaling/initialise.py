@@ -28,7 +28,8 @@ from torch.nn.utils.weight_norm import WeightNorm
 from ssr_exp.rescaling.plan import PlannedTensor
 
 SIGMAS = 5  # how far a sample's standard deviation may stray from the rule's
-SMALLEST_SAMPLE = 256  # elements; fewer say too little of a spread
+SMALLEST_SAMPLE = 256  # elements; fewer say too little of a spread that others share
+SMALLEST_OWN = 16  # elements that tell a small number, or none of a rule, of one layer alone
 SHORTEST = 8  # entries that may show a pattern; fewer rise or fall by chance
 SMOOTH = 64  # entries that may show that neighbours are alike
 LONGEST = 4096  # entries that are looked at
@@ -94,8 +95,9 @@ def fresh(
     owners, samples = dict(_owners(network)), _samples(seed, leaves)
     with torch.no_grad():
         for name, parameter in learnt.items():
-            original = originals[names[name]].detach()
-            if is_patterned(original, by_itself=draws(owners[name])):
+            original, is_drawn = originals[names[name]].detach(), draws(owners[name])
+            is_set = is_patterned(original, by_itself=is_drawn)
+            if is_set or _is_chosen(original, originals, names[name], is_drawn=is_drawn):
                 parameter.copy_(cut(names[name], original, parameter.shape))
             else:
                 sample = _Sample(original, owners[name], leaves[names[name]].out)
@@ -124,19 +126,34 @@ def _draw(
     samples: Sequence[_Sample],
 ) -> None:
     original, owner = sample.weight, sample.owner
-    fitting = (rule for kind, rule in rules.items() if isinstance(owner, kind))
+    fitting = (
+        rule
+        for kind, rule in rules.items()
+        if isinstance(owner, kind) and rule is not None and sample.is_near(rule)
+    )
     if _is_constant(original):
         parameter.fill_(original.flatten()[0])
     elif parameter.is_complex():
         parts = _Sample(torch.view_as_real(original), owner)
         _draw(torch.view_as_real(parameter), parts, {}, ())
-    elif parameter.ndim >= 2 and (rule := next(fitting, None)) is not None:
+    elif sample.of_layer and sample.is_orthogonal:
+        nn.init.orthogonal_(parameter, sample.gain)
+    elif sample.of_layer and (rule := next(fitting, None)) is not None:
         parameter.normal_(0, rule(*_fans(parameter, owner)))
-    elif parameter.ndim >= 2 and isinstance(owner, tuple(rules)) and sample.says_something():
+    elif sample.of_layer and sample.says_something(SMALLEST_OWN):
         _draw_by_own_rule(parameter, sample, samples)
     elif parameter.isnan().any():
-        std = float(original.std(correction=0)) * _growth(parameter, sample, samples)
-        parameter.normal_(float(original.mean()), std)
+        mean, growth = float(original.mean()), _growth(parameter, sample, samples)
+        std = float(original.std(correction=0)) * growth
+        low, high = map(float, original.aminmax())
+        if max(high - mean, mean - low) <= 2 * std / growth:  # as no larger normal draw does
+            parameter.uniform_(mean + growth * (low - mean), mean + growth * (high - mean))
+        else:
+            parameter.normal_(mean, std)
+        if low > 0:  # a root or a logarithm may want that
+            parameter.clamp_(min=low)
+        elif high < 0:
+            parameter.clamp_(max=high)
 
 
 def _draw_by_own_rule(parameter: Tensor, sample: _Sample, samples: Sequence[_Sample]) -> None:
@@ -188,6 +205,24 @@ def _votes(sample: _Sample, fans: Rule, samples: Sequence[_Sample]) -> int:
     return sum(by_gain - by_spread for by_gain, by_spread in each)
 
 
+def _is_chosen(
+    original: Tensor, originals: Mapping[str, Tensor], name: str, *, is_drawn: bool
+) -> bool:
+    """Say whether few values were chosen one by one: an identity, priors of classes, a grey mix.
+
+    They repeat, no module draws them, or they are biases that PyTorch's own draw cannot give.
+    """
+    if original.is_meta or original.ndim != 1 or not original.is_floating_point():
+        return False
+    if len(original) < SHORTEST and (not is_drawn or len(original.unique()) < len(original)):
+        return True
+    path, _, end = name.rpartition(".")
+    weight = originals.get(f"{path}.weight" if path else "weight")
+    if end != "bias" or weight is None or weight.ndim < 2 or not is_drawn:
+        return False
+    return float(original.abs().max()) > 1.001 / math.sqrt(weight[0].numel())
+
+
 def draws(owner: nn.Module) -> bool:
     """Say whether a module draws its own weights, when it is asked to and told nothing."""
     reset = getattr(owner, "reset_parameters", None)
@@ -207,11 +242,19 @@ def is_patterned(original: Tensor, *, by_itself: bool) -> bool:
     if _is_constant(original):
         return False
     values = original.flatten()[:LONGEST].double()
-    few = len(values) // 4 if original.dtype.itemsize >= 4 else min(16, len(values) // 4)
     steps = values.diff()
-    if len(values.unique()) <= few or bool((steps > 0).all() or (steps < 0).all()):
+    if _repeats(original.flatten()) or bool((steps > 0).all() or (steps < 0).all()):
         return True
+    if original.ndim > 1 and _repeats(original.flatten(1)[:, :SHORTEST].flatten()):
+        return True  # whole rows, as those of an upsampling by a pixel shuffle
     return not by_itself and any(_is_smooth(original, dim) for dim in range(original.ndim))
+
+
+def _repeats(values: Tensor) -> bool:
+    """Say whether at most a quarter of the values differ."""
+    values = values[:LONGEST]
+    few = len(values) // 4 if values.dtype.itemsize >= 4 else min(16, len(values) // 4)
+    return len(values) >= SHORTEST and len(values.double().unique()) <= few
 
 
 def _is_smooth(original: Tensor, dim: int) -> bool:
@@ -306,6 +349,11 @@ class _Sample:
     owner: nn.Module
     out: tuple[int, ...] = ()  # dimensions of channels that a product puts out, if it is known
 
+    @property
+    def of_layer(self) -> bool:
+        """Say whether it is the weight of one of those that most networks are made of."""
+        return self.weight.ndim >= 2 and isinstance(self.owner, LAYERS)
+
     @cached_property
     def std(self) -> float:
         return float(self.weight.std())
@@ -320,16 +368,36 @@ class _Sample:
     def kind(self) -> type[nn.Module]:
         return next((kind for kind in LAYERS if isinstance(self.owner, kind)), type(self.owner))
 
-    def says_something(self) -> bool:
-        if self.weight.numel() < SMALLEST_SAMPLE or self.weight.is_meta or self.weight.is_complex():
+    @cached_property
+    def gain(self) -> float:
+        """Say how long its rows, or its columns if these are fewer, are in the mean."""
+        flat = self.weight.flatten(1)
+        return math.sqrt(float(flat.square().sum()) / min(flat.shape))
+
+    @cached_property
+    def is_orthogonal(self) -> bool:
+        """Say whether its rows, or its columns, are orthogonal and of one length."""
+        if self.weight.ndim < 2 or not self.says_something(SMALLEST_OWN):
+            return False
+        flat = self.weight.flatten(1)
+        few = (flat if len(flat) <= flat.shape[1] else flat.T)[:SHORTEST].double()
+        product = few @ few.T / self.gain**2
+        return len(few) > 1 and bool((product - torch.eye(len(few))).abs().max() < 1e-4)
+
+    def says_something(self, least: int = SMALLEST_SAMPLE) -> bool:
+        if self.weight.numel() < least or self.weight.is_meta or self.weight.is_complex():
             return False
         return 0 < self.std < math.inf and not _is_constant(self.weight)
 
     def follows(self, rule: Rule, *, normal: bool) -> bool:
         """Compare its spread and its shape with a rule's."""
+        is_short = self.weight.numel() < SMALLEST_SAMPLE  # for its largest entry to say its shape
+        return self.is_near(rule) and (is_short or self.is_normal is normal)
+
+    def is_near(self, rule: Rule) -> bool:
+        """Compare its spread with a rule's."""
         expected = rule(*self.fans(self.weight))
-        near = abs(self.std / expected - 1) < SIGMAS / math.sqrt(2 * self.weight.numel())
-        return near and self.is_normal is normal
+        return abs(self.std / expected - 1) < SIGMAS / math.sqrt(2 * self.weight.numel())
 
     def fans(self, weight: Tensor) -> tuple[float, float, int]:
         """Count the fans of its weight, at any width; a user's own may be turned."""

@@ -272,9 +272,8 @@ def _remove(holder: nn.Module, children: Sequence[str]) -> None:
     modules = dict(holder.named_children())
     if not is_sequence(holder):
         for child in children:
-            parameters = inspect.signature(modules[child].forward).parameters.values()
-            n_needed = sum(p.default is p.empty for p in parameters)
-            setattr(holder, child, nn.Identity() if n_needed == 1 else Passing())
+            takes_one = len(inspect.signature(modules[child].forward).parameters) == 1
+            setattr(holder, child, nn.Identity() if takes_one else Passing())
         return
     is_numbered = all(name.isdigit() for name in modules)
     for name in modules:

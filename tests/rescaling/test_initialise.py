@@ -228,6 +228,64 @@ def test_a_spread_that_no_fan_has_made_is_kept() -> None:
     assert all(abs(own.weight.std() - 1) < 0.2 for own in made[1:4])
 
 
+class Pieces(nn.Module):
+    """Layers whose first values were chosen, each in a way of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.grey = nn.Parameter(torch.tensor([0.299, 0.587, 0.114]))
+        self.width = nn.Parameter(torch.rand(32) + 0.01)
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU()
+        )
+        self.up, self.head = nn.Conv2d(32, 128, 3, padding=1), nn.Conv2d(32, 1, 1)
+        self.classes, self.warp = nn.Linear(32, 4), nn.Linear(32, 6)
+        for conv in convolutions(self):
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out")
+        nn.init.orthogonal_(self.body[2].weight, 1.4)
+        nn.init.normal_(self.head.weight, 0, 0.01)
+        with torch.no_grad():
+            kernel = torch.empty(32, 32, 3, 3)
+            nn.init.kaiming_normal_(kernel)
+            self.up.weight.copy_(kernel.repeat_interleave(4, 0))  # ICNR
+            self.classes.bias.copy_(torch.tensor([2.2, -2.2, 0.01, 0.02]))
+            self.warp.weight.zero_()
+            self.warp.bias.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.body(x * self.grey[:, None, None]) * self.width.sqrt()[:, None, None]
+        x = nn.functional.pixel_shuffle(self.up(x), 2)
+        heat, flat = self.head(x).mean((2, 3)), x.mean((2, 3))
+        return torch.cat([heat, self.classes(flat), self.warp(flat)], 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_first_values_that_were_chosen_are_kept(seed: int) -> None:
+    torch.manual_seed(seed)
+    network = Pieces()
+    plan = planning.trace(network, (3, 8, 8), kind="channels")
+    made = rescale.build(network, plan, plan.smallest)
+    assert len(made.width) < 32 and bool((made.width > 0).all())
+    assert torch.equal(made.grey, network.grey)
+    assert torch.equal(made.classes.bias, network.classes.bias)
+    assert torch.equal(made.warp.bias, network.warp.bias) and not made.warp.weight.any()
+    assert 0.003 < float(made.head.weight.detach().std()) < 0.03
+    rows = made.up.weight.detach().unflatten(0, (-1, 4))
+    assert torch.equal(rows, rows[:, :1].expand_as(rows))
+    flat = made.body[2].weight.detach().flatten(1)
+    assert torch.allclose(flat @ flat.T, 1.4**2 * torch.eye(len(flat)), atol=1e-4)
+    assert not torch.equal(flat, network.body[2].weight.flatten(1)[: len(flat), : flat.shape[1]])
+
+
+def test_layers_that_are_too_small_to_tell_a_rule_keep_a_small_spread() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 64, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network.append(nn.Linear(64, 2))
+    nn.init.normal_(network[3].weight, 0, 1e-3)
+    plan = planning.trace(network, (3, 8, 8), kind="channels")
+    made = rescale.build(network, plan, plan.smallest)
+    assert 3e-4 < float(made[3].weight.detach().std()) < 3e-3
+
+
 def test_complex_weights_are_drawn_with_their_spread() -> None:
     """Of a network in the frequency domain, as Fourier layers are."""
 

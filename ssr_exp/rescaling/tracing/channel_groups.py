@@ -239,12 +239,16 @@ def _group_classes(
     order, and two signatures collide with a chance of about 2^-64.
     """
     signature = np.zeros(len(stuck), dtype=np.int64)
+    made = np.zeros(len(stuck), dtype=bool)  # of others, parts of a table, nobody makes fewer
     marks = [*(vector for _, vector in ledger.producers), *ledger.pieces]
     keys = np.random.default_rng(0).integers(-(2**62), 2**62, size=len(marks))
-    for key, vector in zip(keys, marks, strict=True):
-        np.add.at(signature, class_of[vector[vector != FIXED]], key)
+    for number, (key, vector) in enumerate(zip(keys, marks, strict=True)):
+        classes = class_of[vector[vector != FIXED]]
+        np.add.at(signature, classes, key)
+        if number < len(ledger.producers):
+            made[classes] = True
     groups = np.full(len(stuck), NO_GROUP, dtype=np.int64)
-    free = (signature != 0) & ~stuck
+    free = made & ~stuck
     _, first, inverse = np.unique(signature[free], return_index=True, return_inverse=True)
     groups[free] = np.argsort(np.argsort(first))[inverse]
     return groups

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ssr_exp.rescaling.tracing.labels import (
     FIXED,
+    Vector,
     along,
     apart,
     fixed_like,
@@ -80,7 +81,14 @@ def _merge(tracer: Tracer, func: Any, one: Tensor, other: Tensor) -> Tensor:
     if _stretches(one, other) != _stretches(other, one):
         return one if _stretches(one, other) else other
     for mine, theirs in ((one, other), (other, one)):
-        _freeze_on_fixed(tracer, func, mine, theirs)
+        if (branches := _branches(tracer, mine, theirs)) is not None:
+            reason = f"{tracer.named} weights a fixed number of branches"
+            tracer.ledger.freeze(shrink(theirs).reshape(-1).numpy(), reason)
+            tracer.ledger.split(branches)
+            return mine
+    one, other = (
+        _free_of_fixed(tracer, func, mine, theirs) for mine, theirs in ((one, other), (other, one))
+    )
     one, other = torch.broadcast_tensors(shrink(one), shrink(other))
     both = (one != FIXED) & (other != FIXED) & (one != other)
     if bool(both.any()):
@@ -106,14 +114,36 @@ def _stretches(mine: Tensor, theirs: Tensor) -> bool:
     return bool(dims) and all(dim < 0 or theirs.shape[dim] == 1 for dim in dims)
 
 
-def _freeze_on_fixed(tracer: Tracer, func: Any, mine: Tensor, theirs: Tensor) -> None:
-    """Freeze channels that meet elements of fixed number; a broadcast from size 1 fits any."""
-    for dim in varying(mine):
-        theirs_dim = dim - mine.ndim + theirs.ndim
-        if theirs_dim >= 0 and theirs.shape[theirs_dim] > 1:
-            reason = f"{tracer.named} meets a tensor of fixed size in {name(func)}"
-            met, fixed = torch.broadcast_tensors(shrink(mine), shrink(theirs) == FIXED)
-            tracer.ledger.freeze(met[fixed].numpy(), reason)
+def _branches(tracer: Tracer, stacked: Tensor, weights: Tensor) -> list[Vector] | None:
+    """Take apart branches that were stacked, where weights have one number for each of them.
+
+    Returns:
+        None if it is otherwise.
+    """
+    dims = varying(stacked)
+    theirs = {dim: dim - stacked.ndim + weights.ndim for dim in dims}
+    meet = [dim for dim, at in theirs.items() if at >= 0 and weights.shape[at] > 1]
+    if len(dims) < 2 or len(meet) != 1 or not {*varying(weights)} <= {theirs[meet[0]]}:
+        return None
+    parts = apart(stacked, meet[0])
+    makers = [tracer.ledger.makers(part) for part in parts]
+    is_apart = len(set.union(*makers)) == sum(map(len, makers))
+    return parts if is_apart and all((part != FIXED).all() for part in parts) else None
+
+
+def _free_of_fixed(tracer: Tracer, func: Any, mine: Tensor, theirs: Tensor) -> Tensor:
+    """Freeze channels that meet elements of fixed number; a broadcast from size 1 fits any.
+
+    Returns:
+        The labels without them: they name no channel any more, such as rows of an image.
+    """
+    at = {dim: dim - mine.ndim + theirs.ndim for dim in varying(mine)}
+    if not any(dim >= 0 and theirs.shape[dim] > 1 for dim in at.values()):
+        return mine
+    reason = f"{tracer.named} meets a tensor of fixed size in {name(func)}"
+    met, fixed = torch.broadcast_tensors(shrink(mine), shrink(theirs) == FIXED)
+    tracer.ledger.freeze(met[fixed].numpy(), reason)
+    return torch.where(fixed, FIXED, met)
 
 
 def reduce(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
