@@ -372,7 +372,7 @@ def read_epochs(folder: Path) -> tuple[int, int, int]:
     """
     try:
         done, total, *begun = map(int, (folder / EPOCHS_FILE).read_text().split("/"))
-        return done, total, *(begun or [0])[:1]
+        return done, total, begun[0] if begun else 0
     except (OSError, ValueError):
         return 0, 0, 0
 

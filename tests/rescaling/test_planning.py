@@ -403,6 +403,115 @@ class OwnGroupNorm(nn.Module):
         return ((y - y.mean(-1, keepdim=True)) / y.std(-1, keepdim=True)).view(x.shape)
 
 
+class Mixed(nn.Module):
+    """Branches that are stacked and summed with one weight each: learnt, computed or fixed."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.stem = nn.Conv2d(3, 32, 3, padding=1)
+        self.branches = nn.ModuleList(nn.Conv2d(32, 32, 3, padding=1) for _ in range(3))
+        self.head = nn.Linear(32, 5)
+        if kind == "learnt":
+            self.mix = nn.Parameter(torch.ones(3))
+        elif kind == "computed":
+            self.gate = nn.Linear(32, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        stack = torch.stack([branch(x) for branch in self.branches], 1)
+        if self.kind == "learnt":
+            weights = self.mix.softmax(0)[None]
+        elif self.kind == "computed":
+            weights = self.gate(x.mean((2, 3))).softmax(1)
+        else:
+            weights = torch.tensor([[0.5, 0.3, 0.2]])
+        return self.head((stack * weights[:, :, None, None, None]).sum(1).mean((2, 3)))
+
+
+@pytest.mark.parametrize("kind", ["learnt", "computed", "fixed"])
+def test_branches_with_a_weight_each_stay_as_many_and_scale_alike(kind: str) -> None:
+    network = Mixed(kind)
+    plan = planning.trace(network, (3, 8, 8), kind="channels")
+    made = rescale.build(network, plan, plan.smallest)
+    assert made.stem.out_channels < 32
+    assert len({branch.out_channels for branch in made.branches} | {32}) == 2
+    assert made(torch.randn(2, 3, 8, 8)).shape == (2, 5)
+    if kind == "computed":
+        assert any("weights a fixed number of branches" in reason for reason in plan.frozen)
+        assert made.gate.out_features == 3
+
+
+class Rows(nn.Module):
+    """An image that is normalised row by row, as mel spectrograms are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.rand(8) + 1)
+        self.register_buffer("mean", torch.rand(8))
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU()
+        )
+        self.head = nn.Linear(32, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = (x - self.mean[:, None]) * self.gain[:, None]
+        return self.head(self.body(x).mean((2, 3)))
+
+
+def test_a_vector_along_the_rows_of_an_image_leaves_channels_free() -> None:
+    network = Rows()
+    plan = planning.trace(network, (3, 8, 8), kind="channels")
+    made = rescale.build(network, plan, plan.smallest)
+    assert made.body[0].out_channels < 32 and made.body[2].out_channels < 32
+    assert made(torch.randn(2, 3, 8, 8)).shape == (2, 5)
+
+
+def test_a_part_of_a_table_is_no_channels() -> None:
+    class Fading(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("window", torch.linspace(1, 0, 50))
+            self.body, self.head = nn.Conv1d(3, 32, 3, padding=1), nn.Linear(32, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.body(x).relu()
+            return self.head((x * self.window[: x.shape[-1]]).mean(2))
+
+    network = Fading()
+    plan = planning.trace(network, (3, 30), kind="channels")
+    made = rescale.build(network, plan, plan.smallest)
+    assert made.body.out_channels < 32 and made(torch.randn(2, 3, 30)).shape == (2, 5)
+
+
+def test_a_block_that_may_take_more_than_it_needs_can_go() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(16, 16, 3, padding=1)
+
+        def forward(self, x: Tensor, scale: float | None = None) -> Tensor:
+            return x + self.conv(x).relu() * (1.0 if scale is None else scale)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.head = nn.Conv2d(3, 16, 3, padding=1), nn.Linear(16, 5)
+            self.one, self.two, self.three = Block(), Block(), Block()
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            for block in (self.one, self.two, self.three):
+                x = block(x, 0.5)
+            return self.head(x.mean((2, 3)))
+
+    network = Net()
+    plan = planning.trace(network, (3, 8, 8), multiple=4)
+    assert (plan.baseline.blocks, plan.smallest.blocks) == ((3,), (1,))
+    made = rescale.build(network, plan, plan.smallest)
+    assert made(torch.randn(2, 3, 8, 8)).shape == (2, 5)
+
+
 def test_a_group_that_is_merged_with_space_holds_whole_channels() -> None:
     layers = nn.Conv2d(3, 64, 3, padding=1), OwnGroupNorm(32), nn.Conv2d(64, 10, 1)
     network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())

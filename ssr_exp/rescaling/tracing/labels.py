@@ -56,11 +56,13 @@ class Ledger:
     units: list[tuple[Vector, int]] = field(default_factory=list)
     splits: list[list[Vector]] = field(default_factory=list)
     pieces: list[Vector] = field(default_factory=list)
+    firsts: list[int] = field(default_factory=list)  # of the labels that were made at once
 
     def name(self, size: int) -> Vector:
         """Make `size` new labels that nobody produces."""
         first = self.n_labels
         self.n_labels += size
+        self.firsts.append(first)
         return np.arange(first, self.n_labels, dtype=np.int64)
 
     def produce(self, size: int, path: str) -> Vector:
@@ -73,6 +75,10 @@ class Ledger:
         """Number the producers of labels; those that nobody produces are the last one's before."""
         firsts = [vector[0] for _, vector in self.producers]
         return set((np.searchsorted(firsts, labels, side="right") - 1).tolist())
+
+    def origins(self, labels: Vector) -> set[int]:
+        """Number the vectors, each made at once, that labels are of."""
+        return set((np.searchsorted(self.firsts, labels, side="right") - 1).tolist())
 
     def tie(self, one: Vector, other: Vector, *, reason: str) -> None:
         """Keep two vectors of one size equal, channel by channel; what meets `FIXED` is frozen."""

@@ -126,8 +126,8 @@ def _branches(tracer: Tracer, stacked: Tensor, weights: Tensor) -> list[Vector] 
     if len(dims) < 2 or len(meet) != 1 or not {*varying(weights)} <= {theirs[meet[0]]}:
         return None
     parts = apart(stacked, meet[0])
-    makers = [tracer.ledger.makers(part) for part in parts]
-    is_apart = len(set.union(*makers)) == sum(map(len, makers))
+    origins = [tracer.ledger.origins(part) for part in parts]
+    is_apart = len(set.union(*origins)) == sum(map(len, origins))  # and are no view of one
     return parts if is_apart and all((part != FIXED).all() for part in parts) else None
 
 
