@@ -169,11 +169,18 @@ def changed_code(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str
     return [key.partition(".code.")[2] for key in keys] if is_all else []
 
 
-def other_weights(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
-    """Name the trained weights whose content differs; none if anything else does, too."""
+def other_content(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """Name trained weights and code whose content differs; none if anything else does, too."""
     there, here = _flat(theirs), _flat(ours)
-    kinds = [WEIGHTS.get(key) for key in _differing(there, here)]
+    kinds = [_content(key) for key in _differing(there, here)]
     return [] if None in kinds else list(dict.fromkeys(filter(None, kinds)))
+
+
+def _content(key: str) -> str | None:
+    """Say what a fingerprint is of: weights, or code of the user's own; None of anything else."""
+    _, is_of_data, module = key.partition("dataset.code.")
+    code = module if is_of_data else "your network" if key == "model.code" else ""
+    return f"the code of {code}" if code else WEIGHTS.get(key)
 
 
 def _flat(fields: Mapping[str, Any]) -> dict[str, str]:

@@ -155,20 +155,27 @@ def same_code(conf: Config, ours: dict[str, Any]) -> tuple[dict[str, Any], dict[
     return theirs, {} if theirs == ours else {studies.CHANGED_CODE: ours["task"]["code"]}
 
 
-def say_which_has_other_weights(conf: Config, ours: dict[str, Any]) -> None:
-    """Say which studies differ from a new one in the content of first weights or teacher alone."""
-    if not (ours.get("init") or ours["recipe"].get("distill")):
+def say_which_has_other_content(conf: Config, ours: dict[str, Any]) -> None:
+    """Say which studies differ from a new one in the content of weights or code alone."""
+    has_code = "code" in ours["model"] or "code" in ours["dataset"]
+    is_own = conf.task.name is TaskKind.module  # see `same_code`
+    if not (ours.get("init") or ours["recipe"].get("distill") or (has_code and not is_own)):
         return
     root = Path(conf.paths.runs)
     others = {n: studies.compared(f) for n, f in studies.read_all(root).items()}
-    for name, theirs in {} if ours in others.values() else others.items():
-        if kinds := studies.other_weights(theirs, ours):
-            count = len(store.Store(conf.paths.runs).records(name))
-            messages.say_once(
-                log,
-                f"{' and '.join(kinds)} are not those of study {name} ({counted(count, 'run')}), "
-                "so this is another study.",
-            )
+    if ours in others.values():
+        return
+    kept, found = store.Store(conf.paths.runs), {}
+    for name, theirs in others.items():
+        if kinds := studies.other_content(theirs, ours):
+            found[name] = len(kept.records(name)), " and ".join(kinds)
+    if found:  # of several, after an edit and another, the one with most to lose
+        name, (count, what) = max(found.items(), key=lambda item: item[1][0])
+        messages.say_once(
+            log,
+            f"study {name} ({counted(count, 'run')}) differs in {what} alone, so this is another "
+            "study: to go on with that one, take the change back.",
+        )
 
 
 def _as_before(

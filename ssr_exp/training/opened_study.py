@@ -176,7 +176,7 @@ def open(conf: Config) -> OpenedStudy:
     if taken.moments is not None and isinstance(splits, Splits):
         splits = splits.normalised_by(*taken.moments)
     fields, changed = _fields(conf, splits, seed_network, plan, taken)
-    fingerprint.say_which_has_other_weights(conf, fields)
+    fingerprint.say_which_has_other_content(conf, fields)
     name = _name(conf, fields)
     scored = "" if tried is None else tried.scored
     return OpenedStudy(name, fields, splits, seed_network, plan, taken, score, changed, scored)

@@ -208,13 +208,19 @@ def test_two_studies_are_told_apart_exactly_where_they_differ(
     assert len(keys) == len(studies.differences(one, other))
 
 
-def test_only_the_content_of_trained_weights_makes_a_study_one_of_other_weights() -> None:
+def test_what_differs_in_content_alone_is_named_weights_and_code() -> None:
     ours = {"init": {"kind": "inherit", "checkpoint": "0123abcd"}, "recipe": {"lr": 0.1}}
     other = ours | {"init": {"kind": "inherit", "checkpoint": "ffff0000"}}
-    assert studies.other_weights(other, ours) == ["the weights that networks start from"]
+    assert studies.other_content(other, ours) == ["the weights that networks start from"]
     taught = {"lr": 0.1, "distill": {"teacher": "aa"}}
     moments = {"lr": 0.1, "distill": {"teacher": "aa", "target_mean": [1.0], "target_std": [2.0]}}
-    said = studies.other_weights(ours | {"recipe": taught}, ours | {"recipe": moments})
+    said = studies.other_content(ours | {"recipe": taught}, ours | {"recipe": moments})
     assert said == ["the moments of the teacher's numbers"]
     for theirs in (ours, other | {"recipe": {"lr": 0.2}}, ours | {"init": {"kind": "fresh"}}):
-        assert studies.other_weights(theirs, ours) == []
+        assert studies.other_content(theirs, ours) == []
+    edited = ours | {"model": {"code": "11"}, "dataset": {"code": {"my.data": "1"}}}
+    before = ours | {"model": {"code": "22"}, "dataset": {"code": {"my.data": "2"}}}
+    assert studies.other_content(before, edited) == [
+        "the code of your network",
+        "the code of my.data",
+    ]
