@@ -2,10 +2,11 @@
 
 Modules that can (`reset_parameters`) draw for themselves. Then what the seed's constructor did on
 top is repeated: parameters that are constant in the seed (norm gains, zeroed residual gains,
-layer scales) take that constant, and if the seed's convolutions follow one of the common rules,
-with a spread that shrinks with the fan, the rescaled ones are drawn by the same rule for their own
-fans; so are weights of products that modules of the user's own hold. Rules: He et al. 2015
-(https://arxiv.org/abs/1502.01852) and Glorot and Bengio 2010.
+layer scales) take that constant, values that were chosen (`is_set`) are kept, orthogonal weights
+are drawn so again, and if the seed's convolutions follow one of the common rules, with a spread
+that shrinks with the fan, the rescaled ones are drawn by the same rule for their own fans; so are
+weights of products that modules of the user's own hold. Rules: He et al. 2015
+(https://arxiv.org/abs/1502.01852), Glorot and Bengio 2010, and Saxe et al. 2014.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from ssr_exp.rescaling.plan import PlannedTensor
 
 SIGMAS = 5  # how far a sample's standard deviation may stray from the rule's
 SMALLEST_SAMPLE = 256  # elements; fewer say too little of a spread that others share
-SMALLEST_OWN = 16  # elements that tell a small number, or none of a rule, of one layer alone
+SMALLEST_OWN = 16  # elements that say how far one layer's spread is from a rule's
 SHORTEST = 8  # entries that may show a pattern; fewer rise or fall by chance
 SMOOTH = 64  # entries that may show that neighbours are alike
 LONGEST = 4096  # entries that are looked at
@@ -95,9 +96,9 @@ def fresh(
     owners, samples = dict(_owners(network)), _samples(seed, leaves)
     with torch.no_grad():
         for name, parameter in learnt.items():
-            original, is_drawn = originals[names[name]].detach(), draws(owners[name])
-            is_set = is_patterned(original, by_itself=is_drawn)
-            if is_set or _is_chosen(original, originals, names[name], is_drawn=is_drawn):
+            original, (path, _, end) = originals[names[name]].detach(), names[name].rpartition(".")
+            weight = originals.get(f"{path}.weight".lstrip("."))
+            if is_set(original, owners[name], end, weight):
                 parameter.copy_(cut(names[name], original, parameter.shape))
             else:
                 sample = _Sample(original, owners[name], leaves[names[name]].out)
@@ -133,9 +134,11 @@ def _draw(
     )
     if _is_constant(original):
         parameter.fill_(original.flatten()[0])
-    elif parameter.is_complex():
+    elif parameter.is_complex() and parameter.isnan().any():
         parts = _Sample(torch.view_as_real(original), owner)
         _draw(torch.view_as_real(parameter), parts, {}, ())
+    elif parameter.is_complex():
+        return  # as its module drew it
     elif sample.of_layer and sample.is_orthogonal:
         nn.init.orthogonal_(parameter, sample.gain)
     elif sample.of_layer and (rule := next(fitting, None)) is not None:
@@ -205,20 +208,27 @@ def _votes(sample: _Sample, fans: Rule, samples: Sequence[_Sample]) -> int:
     return sum(by_gain - by_spread for by_gain, by_spread in each)
 
 
-def _is_chosen(
-    original: Tensor, originals: Mapping[str, Tensor], name: str, *, is_drawn: bool
-) -> bool:
-    """Say whether few values were chosen one by one: an identity, priors of classes, a grey mix.
+def is_set(original: Tensor, owner: nn.Module, name: str, weight: Tensor | None) -> bool:
+    """Say whether a parameter's first values were set, not drawn, and are more than a constant.
 
-    They repeat, no module draws them, or they are biases that PyTorch's own draw cannot give.
+    They show a pattern, few of them were chosen (an identity, a grey mix: they repeat, or no module
+    draws them), or they are biases that PyTorch's own draw cannot give (priors of classes).
+
+    Args:
+        original: the parameter, as the seed network's constructor left it.
+        owner: the module that holds it.
+        name: that it has there.
+        weight: beside it there.
     """
-    if original.is_meta or original.ndim != 1 or not original.is_floating_point():
-        return False
-    if len(original) < SHORTEST and (not is_drawn or len(original.unique()) < len(original)):
+    by_itself = draws(owner)
+    if is_patterned(original, by_itself=by_itself):
         return True
-    path, _, end = name.rpartition(".")
-    weight = originals.get(f"{path}.weight" if path else "weight")
-    if end != "bias" or weight is None or weight.ndim < 2 or not is_drawn:
+    if original.is_meta or not original.is_floating_point() or _is_constant(original):
+        return False
+    count = original.numel()
+    if count < SHORTEST and (not by_itself or len(original.unique()) < count):
+        return True
+    if name != "bias" or weight is None or weight.is_meta or not isinstance(owner, LAYERS):
         return False
     return float(original.abs().max()) > 1.001 / math.sqrt(weight[0].numel())
 
@@ -382,7 +392,8 @@ class _Sample:
         flat = self.weight.flatten(1)
         few = (flat if len(flat) <= flat.shape[1] else flat.T)[:SHORTEST].double()
         product = few @ few.T / self.gain**2
-        return len(few) > 1 and bool((product - torch.eye(len(few))).abs().max() < 1e-4)
+        unit = torch.eye(len(few), device=few.device)
+        return len(few) > 1 and bool((product - unit).abs().max() < 1e-4)
 
     def says_something(self, least: int = SMALLEST_SAMPLE) -> bool:
         if self.weight.numel() < least or self.weight.is_meta or self.weight.is_complex():
@@ -397,7 +408,8 @@ class _Sample:
     def is_near(self, rule: Rule) -> bool:
         """Compare its spread with a rule's."""
         expected = rule(*self.fans(self.weight))
-        return abs(self.std / expected - 1) < SIGMAS / math.sqrt(2 * self.weight.numel())
+        strays = abs(self.std / expected - 1)  # of few elements far, but not to nearly nothing
+        return self.std > expected / 4 and strays < SIGMAS / math.sqrt(2 * self.weight.numel())
 
     def fans(self, weight: Tensor) -> tuple[float, float, int]:
         """Count the fans of its weight, at any width; a user's own may be turned."""

@@ -48,7 +48,9 @@ def describe(network: nn.Module, traced: Trace, plan: Plan) -> Iterator[str]:
     if fixed := unlearnt(network, traced):
         yield f"not learnt (requires_grad=False), and kept: {_listed(sorted(fixed))}"
     if patterned := sorted(_patterned(network, traced)):
-        yield (f"of few or ordered values, and kept, cut where channels go: {_listed(patterned)}")
+        yield (
+            f"of chosen or ordered values, and kept, cut where channels go: {_listed(patterned)}"
+        )
     if marked := sorted(_marked(network, plan)):
         yield (
             f"not learnt, and other for each channel: {_listed(marked)}: of a mask, a table or "
@@ -95,9 +97,8 @@ def _patterned(network: nn.Module, traced: Trace) -> Iterator[str]:
     for path, module in network.named_modules():
         for name, parameter in module.named_parameters(prefix=path, recurse=False):
             is_learnt = parameter.requires_grad and name in traced.reached
-            if is_learnt and initialise.is_patterned(
-                parameter.detach(), by_itself=initialise.draws(module)
-            ):
+            own, weight = name.rpartition(".")[2], module._parameters.get("weight")
+            if is_learnt and initialise.is_set(parameter.detach(), module, own, weight):
                 yield name
 
 

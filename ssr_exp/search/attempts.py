@@ -104,7 +104,7 @@ class Attempts:
         return f"round{number}" if number else self.kind
 
     def refuse_failure(self, plan: Round, failed: Sequence[str], errors: Errors) -> None:
-        """Stop where nothing of a round could be trained, and nothing is left to add to it.
+        """Stop where nothing of a round could be trained, once it is whole.
 
         Raises:
             SsrError: if so; says why the first one failed.

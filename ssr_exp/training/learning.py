@@ -109,7 +109,7 @@ def _check_no_module(conf: TaskConf) -> None:
 
 
 def _check_own_data(conf: Config) -> None:
-    """Refuse what needs images in memory, where a DataModule of the user's own serves them."""
+    """Refuse or name what is of our data, where a DataModule of the user's own serves them."""
     if conf.dataset.train_on_val:
         raise SsrError(
             "dataset.train_on_val=true is for images that ssr_exp splits; dataset=module decides "

@@ -45,8 +45,8 @@ class StandIn(nn.Module):
     def __getattr__(self, name: str) -> Any:
         """Return what the network says of itself."""
         if not name.startswith("_"):
-            value = getattr(self._held[1], name, None)
-            if value is not None and not isinstance(value, nn.Module) and not callable(value):
+            value = getattr(self._held[1], name, self)
+            if not isinstance(value, nn.Module) and not callable(value):
                 return value
         return super().__getattr__(name)
 
@@ -115,6 +115,7 @@ class OwnValidation:
     # what it takes to say how good a file is; see `inputs`
     puts_out: Literal["tensor", "out", "several"] = field(default="tensor", init=False)
     logs_score: bool = field(default=True, init=False)
+    _own: float | None = field(default=None, init=False)  # what the network itself scores
 
     def inputs(self, count: int) -> Tensor | None:
         """Collect so many inputs of the network, `n x ...`, as validation gives them to it.
@@ -141,13 +142,17 @@ class OwnValidation:
         return spread.taken()
 
     def measure(self, model: Callable[[Tensor], Any]) -> float:
-        """Score what maps inputs to outputs as the network does.
+        """Score what maps inputs to outputs as the network does; the network itself once.
 
         Raises:
             SsrError: if validation fails.
         """
-        logged = self._run(StandIn(model, self.batch, self.network))
-        return scoring.read(self.score, logged)
+        if model is self.network and self._own is not None:
+            return self._own
+        score = scoring.read(self.score, self._run(StandIn(model, self.batch, self.network)))
+        if model is self.network:
+            self._own = score
+        return score
 
     def lost(self) -> str | None:
         """Name what the module learnt beside the network and nobody kept; None if nothing is."""

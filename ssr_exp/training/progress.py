@@ -89,6 +89,7 @@ class SweepWatch:
     _ended: dict[Path, Record] = field(default_factory=dict, init=False)
     _said: int = field(default=0, init=False)
     _before: dict[Path, float] = field(default_factory=dict, init=False)
+    _seen: set[Path] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         """Remember the records that were there before."""
@@ -103,6 +104,7 @@ class SweepWatch:
                 self._said -= list(self._ended).index(member.folder) < self._said
                 del self._ended[member.folder]
             self._before.pop(member.folder, None)
+            self._seen.discard(member.folder)
             if self._written[member.folder] is None:  # one that goes on has epochs behind it
                 self._before[member.folder] = _under_way(member).done
         again = {member.folder: member for member in members}
@@ -117,8 +119,10 @@ class SweepWatch:
                 continue
             if member.store.is_busy(member.folder, glance_s=0):
                 under_way.append(one := _under_way(member))
-                before = max(one.done_before, self._before.get(member.folder, 0.0))
-                self._before[member.folder] = before
+                if one.epochs and member.folder not in self._seen:  # later ones go on with ours
+                    self._seen.add(member.folder)
+                    before = max(one.done_before, self._before.get(member.folder, 0.0))
+                    self._before[member.folder] = before
         records = list(self._ended.values())
         finished = [r for r in records if r.status is Status.finished]
         measured = [record for record in finished if record.score is not None]

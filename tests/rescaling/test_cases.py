@@ -154,8 +154,11 @@ REFUSED: dict[str, tuple[Make, str]] = {
 }
 REMARKS: dict[str, tuple[Make, str]] = {
     "fixed filter": (cases.FixedFilter, r"not learnt \(requires_grad=False\), and kept: edge"),
-    "bilinear kernel": (cases.BilinearUpsampling, r"of few or ordered values, .* up\.weight"),
-    "learnt table": (lambda: cases.FixedTable(learnt=True), r"of few or ordered values, .*: table"),
+    "bilinear kernel": (cases.BilinearUpsampling, r"of chosen or ordered values, .* up\.weight"),
+    "learnt table": (
+        lambda: cases.FixedTable(learnt=True),
+        r"chosen or ordered values, .*: table",
+    ),
     "loss inside": (with_center, r"no run reaches center\.weight, center\.bias"),
     "needs targets": (cases.NeedsTargets, r"it does not run in train mode on images alone \(Type"),
     "deformable": (cases.of_blocks(cases.Deformable), "not counted in MACs: deformable conv"),

@@ -832,7 +832,8 @@ def test_what_stands_in_for_a_network_says_what_that_says_and_has_no_parts() -> 
     network.num_classes, network.head_of = 7, network.stem.forward  # type: ignore[assignment]
     network.register_buffer("scale", torch.ones(2))
     one = StandIn(network, 2, network)
-    assert one.num_classes == 7 and torch.equal(one.scale, torch.ones(2))
+    network.auxiliary = None  # type: ignore[assignment]
+    assert one.auxiliary is None and one.num_classes == 7 and torch.equal(one.scale, torch.ones(2))
     assert next(one.parameters()) is next(network.parameters()) and not one.state_dict()
     for name in ("stem", "head_of", "missing"):
         with pytest.raises(AttributeError, match=name):

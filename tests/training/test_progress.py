@@ -120,6 +120,8 @@ def test_epochs_of_before_are_known_though_their_file_went_with_their_process(
         assert watch.look().left_s is None
         (folder / EPOCHS_FILE).write_text("95/100/90")
         assert watch.look().left_s == pytest.approx(100.0)
+        (folder / EPOCHS_FILE).write_text("98/100/95")  # requeued meanwhile
+        assert watch.look().left_s == pytest.approx(200.0 / 8 * 2)
 
 
 def test_a_time_is_written_as_people_say_it() -> None:

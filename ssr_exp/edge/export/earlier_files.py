@@ -7,6 +7,7 @@ import math
 import shutil
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from pydantic import Field, ValidationError
@@ -15,6 +16,7 @@ from ssr_exp import files
 from ssr_exp.edge.export import formats, predictor, verified_files
 from ssr_exp.edge.export.exported import REPORT, ExportedFile
 from ssr_exp.edge.export.formats.flat import FlatNetwork
+from ssr_exp.edge.export.predict_arrays import RESERVES
 from ssr_exp.edge.export.predict_runtimes import LOADERS
 from ssr_exp.edge.export.verification import LosesTooMuch
 from ssr_exp.edge.export.verified_files import STEM, Work
@@ -35,7 +37,7 @@ class EarlierFile(FileModel):
     format: str
     int8: bool
     difference: float = Field(ge=0, lt=math.inf)
-    max_batch: int | None = Field(default=None, ge=1)  # None: of an earlier version
+    max_batch: int = Field(default=1, ge=1)
     remarks: tuple[str, ...] = ()
 
 
@@ -97,7 +99,7 @@ def carry_over(to: Path, fresh: Path, *, own: Collection[str]) -> None:
         is_own = path.name in own or (is_script and predictor.is_ours(path))
         if is_own or _is_network(path) or target.exists():
             continue
-        if path.match(f"{STEM}.*"):
+        if path.match(f"{STEM}.*") or is_script:
             log.warning("%s stays; no export wrote it: it may be of other weights", path.name)
         if path.is_dir() and not path.is_symlink():
             shutil.copytree(path, target, symlinks=True)
@@ -126,23 +128,29 @@ def _kept(work: Work, to: Path, one: EarlierFile) -> ExportedFile:
         shutil.copyfile(to / one.file, path)
         return one.remarks
 
-    batch = min(one.max_batch or work.request.max_batch, work.request.max_batch)
-    if batch < work.request.max_batch and isinstance(work.network, FlatNetwork):
-        raise SsrError(f"it was made for max_batch={batch}")
-    most, place = one.difference + work.request.tolerance, work.folder / one.file
+    most = one.max_batch if one.file.endswith(RESERVES) else work.request.max_batch
+    if most < work.request.max_batch and isinstance(work.network, FlatNetwork):
+        raise SsrError(f"it was made for max_batch={most}")
+    tolerance, place = one.difference + work.request.tolerance, work.folder / one.file
     return verified_files.verified(
-        work, one.format, place, put, int8=one.int8, tolerance=most, batch=batch
+        work, one.format, place, put, int8=one.int8, tolerance=tolerance, max_batch=most
     )
 
 
 def _earlier(to: Path) -> Iterator[EarlierFile]:
     """List the files that an earlier export verified; those that it does not say are left out."""
-    rows = files.read_or_empty(to / REPORT).get("files")
+    report = files.read_or_empty(to / REPORT)
+    rows, request = report.get("files"), report.get("request")
+    known = {"max_batch": request["max_batch"]} if _says_batch(request) else {}
     for row in rows if isinstance(rows, list) else []:
         try:
-            yield EarlierFile.model_validate(row)
+            yield EarlierFile.model_validate(known | row)  # each says its own since then
         except ValidationError:
             continue
+
+
+def _says_batch(request: object) -> TypeGuard[dict[str, int]]:
+    return isinstance(request, dict) and "max_batch" in request
 
 
 def _is_same_network(to: Path, chosen: Selection) -> bool:

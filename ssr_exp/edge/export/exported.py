@@ -31,7 +31,7 @@ class ExportedFile:
     runtime: str  # that it was verified in, and its version
     size: int  # bytes
     agreement: Agreement  # how it compares with PyTorch
-    max_batch: int  # inputs at once that it was made for, and verified with
+    max_batch: int  # inputs at once that it was made for, where its runtime reserves memory
     remarks: tuple[str, ...] = ()  # what its user should know
 
 

@@ -99,6 +99,8 @@ def write(
     """
     check_folder(to)
     _check_known(parts[0], request, how)
+    if how is not None or isinstance(parts[0], DrawnSamples):
+        _check_script(to / predictor.SCRIPT)
     store, batch = Store(to.parent, "to=DIR"), request.max_batch
     with (
         store.replaced_folder(to) as fresh,
@@ -141,6 +143,19 @@ def _check_known(val: Part, request: ExportConfig, how: Preprocessing | None) ->
         )
     if request.uint8_input and how is None:
         raise SsrError("uint8_input=true takes images whose normalisation is known: leave it out.")
+
+
+def _check_script(path: Path) -> None:
+    """Refuse to replace a script that no export wrote.
+
+    Raises:
+        SsrError: then.
+    """
+    if path.is_file() and not predictor.is_ours(path):
+        raise SsrError(
+            f"no export wrote {path}, and this one writes such a script: move yours elsewhere, or "
+            "type to=DIR with another folder."
+        )
 
 
 def _script(

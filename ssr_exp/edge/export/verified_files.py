@@ -166,7 +166,7 @@ def verified(
     *,
     int8: bool,
     tolerance: float | None = None,
-    batch: int | None = None,
+    max_batch: int | None = None,
 ) -> ExportedFile:
     """Put a file in its place and verify it; one that fails is gone.
 
@@ -178,7 +178,8 @@ def verified(
         int8: whether it is quantised.
         tolerance: the largest difference of outputs; None: what the request allows, of a quantised
             file by its score alone. Where one is given, its score counts if `int8_drop` is typed.
-        batch: inputs at once that it takes, of a network of images; None: as many as the request.
+        max_batch: inputs at once that it was made for; None: as many as the request says. Fewer are
+            for a network of images alone.
 
     Raises:
         SsrError: says why it failed.
@@ -192,8 +193,8 @@ def verified(
             raise SsrError(f"{str(error).rstrip('.')}; {'; '.join(remarks)}") from error
         load = kind.load if work.predictor is None else work.predictor.model
         model = load(path, threads=request.threads)
-        if batch is not None and batch < request.max_batch:
-            model = _in_turns(model, batch)
+        if max_batch is not None and max_batch < request.max_batch:
+            model = _in_turns(model, max_batch)
         agreement = verification.compare(
             model,
             work.references,
@@ -215,7 +216,7 @@ def verified(
         raise SsrError(f"{kind.version()} stopped with {cause(error)}") from error
     size = path.stat().st_size
     about = (path.name, name, int8, kind.version(), size)
-    return ExportedFile(*about, agreement, batch or request.max_batch, remarks)
+    return ExportedFile(*about, agreement, max_batch or request.max_batch, remarks)
 
 
 def _in_turns(model: formats.Model, batch: int) -> formats.Model:

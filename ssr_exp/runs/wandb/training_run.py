@@ -1,7 +1,8 @@
 """Weights & Biases: the same fields as the record, and the curves, in a run of its own.
 
 For training W&B is a view. Nothing waits for it: a server that does not answer costs `timeout_s`,
-again after ten minutes at the earliest, and runs go on offline. A search that is told to reads finished runs from there.
+again after ten minutes at the earliest, and runs go on offline. A search that is told to reads
+finished runs from there.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from torch import nn
 from ssr_exp.config import ExportConfig
 from ssr_exp.edge.export import exporter
 from ssr_exp.edge.export.exported import REPORT
-from ssr_exp.edge.export.formats import onnx
+from ssr_exp.edge.export.formats import executorch
 from ssr_exp.edge.export.verification import Samples
 from ssr_exp.edge.selection import Selection
 from tests.conftest import MakeRecord
@@ -123,25 +123,35 @@ def test_what_others_made_of_the_files_stays_and_is_named(
     export_("onnx")
     assert (to / "model.engine").read_text() == "made by a converter"
     assert (to / "predict.py").read_text() == "print('my own')"
-    assert "model.engine stays; no export wrote it: it may be of other weights" in caplog.text
+    for name in ("model.engine", "predict.py"):
+        assert f"{name} stays; no export wrote it: it may be of other weights" in caplog.text
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("made_for", "then", "run"), [(1, 4, {1}), (16, 2, {2, 1})])
 def test_a_file_is_verified_again_with_as_many_inputs_as_it_was_made_for(
-    export_: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    export_: Export,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    made_for: int,
+    then: int,
+    run: set[int],
 ) -> None:
-    export_("onnx", max_batch=1)
-    asked: dict[str, set[int]] = {".onnx": set(), ".pt2": set()}
-    load = onnx.load
+    export_("executorch", max_batch=made_for)
+    asked: list[int] = []
+    load = executorch.load
 
     def noted(path: Path, **how: Any) -> Any:
         model = load(path, **how)
-        return lambda images: asked[path.suffix].add(len(images)) or model(images)
+        return lambda images: asked.append(len(images)) or model(images)
 
-    monkeypatch.setattr(onnx, "load", noted)
-    assert export_("torch_export", max_batch=4) == {"model.pt2", "model.onnx"}
-    assert asked[".onnx"] == {1}
+    monkeypatch.setattr(executorch, "load", noted)
+    for _ in range(2):
+        assert export_("torch_export", max_batch=then) == {"model.pt2", "model.pte"}
+    assert {*asked} == run
     rows = json.loads((tmp_path / "to/export.json").read_text())["files"]
-    assert {row["file"]: row["max_batch"] for row in rows} == {"model.pt2": 4, "model.onnx": 1}
+    said = {row["file"]: row["max_batch"] for row in rows}
+    assert said == {"model.pt2": then, "model.pte": made_for}
 
 
 def test_an_int8_file_that_loses_more_than_is_typed_now_is_not_kept(

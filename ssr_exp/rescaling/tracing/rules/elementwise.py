@@ -74,7 +74,7 @@ def _met(tracer: Tracer, weight: Tensor, labels: Tensor) -> Tensor:
 
 
 def _merge(tracer: Tracer, func: Any, one: Tensor, other: Tensor) -> Tensor:
-    """Broadcast two label tensors, tie what meets, and keep the label that is there."""
+    """Broadcast two label tensors, tie what meets, and free what meets fixed elements of labels."""
     dims = [{dim - x.ndim for dim in varying(x)} for x in (one, other)]
     if len(dims[0]) == 1 and dims[0] == dims[1]:
         return _merge_vectors(tracer, func, one, other, *dims[0])
