@@ -59,7 +59,9 @@ class LitShapes(L.LightningModule):
 
 def train(candidate):
     L.seed_everything(candidate.seed)
-    trainer = L.Trainer(max_epochs=EPOCHS, logger=False, default_root_dir=candidate.folder)
+    trainer = L.Trainer(
+        max_epochs=EPOCHS, devices=1, logger=False, default_root_dir=candidate.folder
+    )
     trainer.fit(LitShapes(candidate.network), Shapes())
     return trainer.callback_metrics["val/acc"]
 

@@ -549,7 +549,7 @@ class BudgetConf:
 
     runs: Count | None = None
     epochs: Count | None = None
-    hours: Amount | None = None  # of device time
+    hours: Amount | None = None  # that its trainings take, summed, whatever ran at once
 
 
 @dataclass

@@ -210,6 +210,7 @@ class Study:
             SsrError: if the baseline or all first networks failed, the folder cannot be written,
                 all that could be waited for was asked for here, or `lease_s` is no time.
         """
+        self._telling.refuse_elsewhere()
         patience, asking = self._patience(), self._asking
 
         def ask() -> Request | Waiting | None:
@@ -512,6 +513,7 @@ class Study:
                 f"finalists(seeds={seeds}, count={count}, retries={limit}): seeds and count are at "
                 "least 1, retries at least 0."
             )
+        self._telling.refuse_elsewhere()
         conf = FinalistsConf(seeds=seeds, count=count, retries=limit)
         self._note_finalists(conf)  # a promise is of means over as many
         last = LastTrainings(self._telling, self._asking.judge(), conf)
@@ -531,6 +533,7 @@ class Study:
         Raises:
             SsrError: if fewer than four networks were told, or not the baseline.
         """
+        self._telling.refuse_elsewhere()
         self._answer = results.make_answer(self._asking)
         return self._answer
 
@@ -540,6 +543,7 @@ class Study:
         Raises:
             SsrError: if fewer than four networks were told, or not the baseline.
         """
+        self._telling.refuse_elsewhere()
         return results.front(self._asking)
 
     def records(self) -> list[Record]:
@@ -552,6 +556,7 @@ class Study:
         Raises:
             SsrError: if the folder cannot be written.
         """
+        self._telling.refuse_elsewhere()
         try:
             self._asking.search.tell(self._asking.believe())
         except TooFew:
@@ -581,6 +586,7 @@ class Study:
         Raises:
             SsrError: if there is no such network, or a file does not give its outputs.
         """
+        self._telling.refuse_elsewhere()
         if run == BEST_FOLDER and self._answer is not None:
             run = results.to_export(self._asking, self._answer)
         is_folder = run != BEST_FOLDER and selection.is_folder(Path(run).expanduser())

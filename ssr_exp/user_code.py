@@ -28,6 +28,7 @@ from ssr_exp.errors import SsrError, cause, is_out_of_memory
 log = logging.getLogger(__name__)
 
 MAIN = "__main__"
+SCRIPT = (MAIN, "__mp_main__")  # the latter in processes that multiprocessing has spawned
 TARGET, PARTIAL = "_target_", "_partial_"  # of an argument that is made, as Hydra spells it
 SCRIPTS = Path(__file__).resolve().parents[1]  # where the clone has its own:
 COMMANDS = ("train", "search", "report", "export")
@@ -99,10 +100,18 @@ def name_of(make: Callable[..., Any]) -> str | None:
     What stands in the script that runs is named by the script's file.
     """
     module, name = getattr(make, "__module__", None), getattr(make, "__qualname__", "")
-    if module == MAIN:
+    if module in SCRIPT:
         module = script_module()
     is_there = module is not None and all(part.isidentifier() for part in name.split("."))
     return f"{module}.{name}" if is_there else None
+
+
+def is_found(name: str, make: Callable[..., Any]) -> bool:
+    """Say whether a name finds just this callable, as that of an object's method does not."""
+    try:
+        return find(name) == make
+    except SsrError:
+        return False
 
 
 def name_for_session(make: Callable[..., Any]) -> str:
@@ -129,7 +138,7 @@ def misnamed_script(make: Callable[..., Any]) -> str | None:
 
     None where it is no script's name that stands in the way.
     """
-    if getattr(make, "__module__", None) != MAIN or script_module() is not None:
+    if getattr(make, "__module__", None) not in SCRIPT or script_module() is not None:
         return None
     if not all(part.isidentifier() for part in getattr(make, "__qualname__", "").split(".")):
         return None

@@ -27,9 +27,9 @@ from telling import finish, refused
 from torch import nn
 
 import ssr_exp
-from ssr_exp import Score, Study, Waiting, files, terminal
+from ssr_exp import Score, Study, Waiting, files, terminal, user_code
 from ssr_exp.app import exports
-from ssr_exp.app.ask_tell import asking, beginning, patience, ranks
+from ssr_exp.app.ask_tell import asking, beginning, patience, ranks, results
 from ssr_exp.config import ModelConf, Source
 from ssr_exp.messages import say_once
 from ssr_exp.report import answer_block, study_outcome, study_overview, trade_offs
@@ -683,8 +683,96 @@ def test_processes_of_one_training_that_do_not_know_each_other_are_refused(
     monkeypatch.setenv("WORLD_SIZE", "2")
     text = refused(study.ask)
     assert "process 1 of 2" in text and "init_process_group" in text
+    monkeypatch.delenv("RANK")
+    monkeypatch.setenv("LOCAL_RANK", "1")  # as Lightning starts them
+    assert "devices=1" in refused(study.ask)
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert study.ask()
+
+
+def test_a_study_is_not_begun_anew_where_the_current_folder_has_changed(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    study = begin(runs="runs")
+    first_four(study)
+    monkeypatch.chdir(tmp_path / "other")
+    for go in (study.ask, study.answer, study.front, study.page, study.export):
+        assert "change back, or begin with runs= and a whole path" in refused(go)
+    assert not list((tmp_path / "other").iterdir())
+    monkeypatch.chdir(tmp_path)
+    assert study.ask()
+
+
+def test_weights_of_a_wrapped_network_are_kept_and_what_is_no_state_dict_is_refused(
+    begin: Begin,
+) -> None:
+    study = begin()
+    candidate = study.ask()
+    assert isinstance(candidate, Candidate)
+    state = {n: torch.ones_like(t) for n, t in candidate.network.state_dict().items()}
+    for odd in ("best.pt", {"0.0.weight": np.ones(3)}):
+        told = functools.partial(study.tell, candidate, 0.5, weights=odd)
+        assert "no state dict of tensors: give weights=network.state_dict()" in refused(told)
+    study.tell(candidate, 0.5, weights={f"module._orig_mod.{n}": t for n, t in state.items()})
+    kept = study.trained(candidate.code).state_dict()
+    assert kept.keys() == state.keys() and all(torch.equal(kept[n], state[n]) for n in kept)
+
+
+def test_weights_may_be_told_after_their_score(begin: Begin, caplog: Any) -> None:
+    study = begin()
+    candidate = study.ask()
+    assert isinstance(candidate, Candidate)
+    state = candidate.network.state_dict()
+    study.tell(candidate, 0.5, weights=None)
+    assert not (candidate.folder / LAST_CHECKPOINT).exists()
+    study.tell(candidate.code, 0.5, weights=state)
+    assert (candidate.folder / LAST_CHECKPOINT).exists()
+    study.add(candidate.code, 0.5, weights=state)
+    assert f"{candidate.code} has weights: these are not kept" in caplog.text
+
+
+def test_a_candidate_of_another_study_is_refused(begin: Begin) -> None:
+    one, other = begin(name="one"), begin(name="other")
+    mine, theirs = one.ask(), other.ask()
+    assert isinstance(mine, Candidate) and isinstance(theirs, Candidate)
+    said = f"{theirs.code} is a candidate of study other, and this one is one: tell it there"
+    assert said in refused(lambda: one.tell(theirs, 0.5))
+    assert said in refused(lambda: one.release(theirs))
+    assert not one.records()
+
+
+def test_a_method_of_an_object_is_no_name_that_can_be_imported(begin: Begin, caplog: Any) -> None:
+    class Maker:
+        def make(self) -> nn.Module:
+            return shapes.make_network()
+
+    Maker.make.__qualname__ = "make_network"  # as if it stood in the module
+    Maker.make.__module__ = shapes.__name__
+    study = begin(Maker().make)
+    assert "make_network has no name that can be imported" in caplog.text
+    first_four(study)
+    assert study.answer().code
+
+
+def test_what_a_spawned_process_calls_its_script_is_the_scripts_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def make() -> None: ...
+
+    make.__qualname__ = "make"
+    monkeypatch.setattr(user_code, "script_module", lambda: "own_loop")
+    for module in ("__main__", "__mp_main__"):
+        make.__module__ = module
+        assert user_code.name_of(make) == "own_loop.make"
+
+
+def test_an_answer_without_weights_is_not_exported_as_the_one_before(begin: Begin) -> None:
+    study = begin()
+    answer: Any = types.SimpleNamespace(folder=None, code="d1_w8")
+    said = refused(lambda: results.to_export(study._asking, answer))
+    assert "no weights of d1_w8, the answer" in said
 
 
 # --- a study that is there

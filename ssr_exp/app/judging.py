@@ -47,7 +47,10 @@ def tested_before(
     """
     networks = {result.contender.network for result in compared}
     told = search_results.read_comparison(store, study)
-    roles = {} if told is None else {row.network: row.role for row in told.results}
+    rows = () if told is None else told.results
+    roles = {row.network: row.role for row in rows}
+    # a plain sibling may have an answer's code
+    roles |= {r.network: r.role for r in rows if r.role.startswith(search_results.ANSWERS)}
     records: dict[str, list[Record]] = {}
     for record in store.records(compared[0].records[0].study):
         if record.origin != FINALIST or record.network in networks:
@@ -56,14 +59,14 @@ def tested_before(
             records.setdefault(record.network, []).append(record)
     answers = sum(r.contender.role.startswith(search_results.ANSWERS[1:]) for r in compared)
     ranks = itertools.count(max(answers, 1))
-    rows = []
+    found = []
     for network, some in records.items():
         role = roles.get(network, answer.FINALIST)
         if role.startswith(search_results.ANSWERS):
-            rows.append((answer.finalist(network, next(ranks)), some))
+            found.append((answer.finalist(network, next(ranks)), some))
         else:
-            rows.append((Contender(f"{EARLIER}{role.removeprefix(EARLIER)}", network), some))
-    return answer.results(rows, full=full)
+            found.append((Contender(f"{EARLIER}{role.removeprefix(EARLIER)}", network), some))
+    return answer.results(found, full=full)
 
 
 def compared(

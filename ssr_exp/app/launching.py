@@ -67,6 +67,7 @@ class Launches:
     _numbering: Lock = field(default_factory=Lock, init=False)
     _numbered: int = field(default=0, init=False)
     _is_closed: bool = field(default=False, init=False)
+    _any_began: bool = field(default=False, init=False)  # a training of this command
     _launched: set[Path] = field(default_factory=set, init=False)  # and not known to have ended
 
     @property
@@ -127,7 +128,7 @@ class Launches:
             try:
                 with self._turn(alone=bool(lost)) if shared else nullcontext():
                     errors |= self._launch(crowd, *extra)
-                ended = crowd
+                ended, self._any_began = crowd, True
             except SsrError:
                 raise
             except Exception as error:  # a launcher that lost a job; the records say which
@@ -140,10 +141,11 @@ class Launches:
                 ended = _ended(crowd, before)
                 begun = [m.folder for m in crowd if m not in ended and _has_begun(m, before)]
                 idle = 0 if ended or begun else idle + 1
-                if idle >= IDLE:
+                self._any_began |= not idle
+                if idle >= IDLE and not self._any_began:
                     raise SsrError(NONE_BEGAN.format(why=why)) from None
                 time.sleep(PAUSE_S * idle)  # an engine that is out of breath gets a moment
-                lost.update(begun)
+                lost.update(begun if idle < IDLE else [m.folder for m in crowd] * (SUSPECT + 1))
                 hopeless = [member for member in crowd if lost[member.folder] > SUSPECT]
                 errors |= {member.folder: f"its process was lost ({why})" for member in hopeless}
                 ended += hopeless

@@ -31,7 +31,8 @@ def read_finals(store: Store, study: str) -> list[Record]:
     best = store.answer(study)
     comparison = read_comparison(store, study)
     rows = () if comparison is None else comparison.results
-    arms = {row.network for row in rows if not row.role.startswith(ANSWERS)}
+    answers = {row.network for row in rows if row.role.startswith(ANSWERS)}
+    arms = {row.network for row in rows} - answers  # a plain sibling may have an answer's code
     own = None if best is None else best.study
     elsewhere = None if comparison is None else comparison.finals_study
     return [

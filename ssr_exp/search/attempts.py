@@ -106,17 +106,25 @@ class Attempts:
     def refuse_failure(self, plan: Round, failed: Sequence[str], errors: Errors) -> None:
         """Stop where nothing of a round could be trained, once it is whole.
 
+        A round of one network is left out, unless nothing of the one before could be trained.
+
         Raises:
             SsrError: if so; says why the first one failed.
         """
         whole = max(len(plan.networks), plan.size or 0)
-        if failed and len(failed) == whole:
+        stops = whole > 1 or plan.number == 0 or self._failed(plan.number - 1)
+        if failed and len(failed) == whole and stops:
             reasons = [r.error for r in self.evidence.records if r.network == failed[0] and r.error]
             why = reasons[0] if reasons else errors.get(failed[0], "it left no record")
             raise SsrError(
                 f"all {len(failed)} trainings of round {plan.number} failed (the first: "
                 f"{str(why).rstrip('.')}): mend the cause, then repeat the command."
             )
+
+    def _failed(self, number: int) -> bool:
+        """Say whether no network of a round has a result."""
+        plans = [plan for plan in self.book.read() if plan.number == number]
+        return any(len(self.todo(plan)) == len(plan.networks) for plan in plans)
 
 
 def _tried(plan: Round, tries: Sequence[int]) -> tuple[Planned, ...]:

@@ -252,7 +252,7 @@ class Search:
         """
         self.prepare()
         if plans := self.book.read():
-            left = self.attempts.left(plans)
+            left = self.attempts.left([p for p in plans if p.number <= self.conf.rounds])
             self._say_what_is_left(left)
             return left
         return self.plan_first()

@@ -40,6 +40,7 @@ from ssr_exp.training.opened_study import Job, OpenedStudy
 from ssr_exp.training.pretrained import Pretrained
 
 DATASET = "own"
+WRAPPERS = ("module.", "_orig_mod.")  # of DistributedDataParallel, and of torch.compile
 
 
 def score(conf: TaskConf) -> Score:
@@ -302,6 +303,16 @@ def trained_network(job: Job, folder: Path) -> nn.Module:
     return network.eval()
 
 
+def _unwrapped(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take off the prefixes that wrappers of a whole network put before its names."""
+    found = dict(weights)
+    for _ in WRAPPERS:  # in either order
+        for prefix in WRAPPERS:
+            if found and own.keys() != found.keys() and all(n.startswith(prefix) for n in found):
+                found = {name.removeprefix(prefix): t for name, t in found.items()}
+    return found
+
+
 def keep_weights(
     job: Job, candidate: Candidate, folder: Path, state: Mapping[str, Tensor] | None = None
 ) -> None:
@@ -314,12 +325,18 @@ def keep_weights(
         state: a state dict of the network; None: what its parameters are now.
 
     Raises:
-        SsrError: if it is of another network.
+        SsrError: if it is of another network, or no state dict.
         OSError: if the disk is full.
     """
-    weights = dict(candidate.network.state_dict() if state is None else state)
-    of = f"the weights that were told for {job.network} do not fit"
-    rescale.check_fits(build(job).state_dict(), weights, of)
+    given: Any = candidate.network.state_dict() if state is None else state
+    if not isinstance(given, Mapping) or not all(map(torch.is_tensor, given.values())):
+        raise SsrError(
+            f"the weights that were told for {job.network} are {user_code.article(given)}, and no "
+            "state dict of tensors: give weights=network.state_dict()."
+        )
+    own = build(job).state_dict()
+    weights = _unwrapped(given, own)
+    rescale.check_fits(own, weights, f"the weights that were told for {job.network} do not fit")
     attribute = job.study.scored or "network"
     tensors = {f"{attribute}.{name}": t.detach().cpu() for name, t in weights.items()}
     files.write_checkpoint(folder / LAST_CHECKPOINT, {"state_dict": tensors})

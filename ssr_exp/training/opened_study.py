@@ -190,9 +190,9 @@ def check_same(study: OpenedStudy, name: str) -> None:
     """
     if study.name != name:
         raise SsrError(
-            f"study {name} became {study.name} meanwhile, because its data or code was changed: "
-            "repeat the command. If that does not help, a file of yours is imported only where a "
-            "network is tested: import it at the top of the module that imports it."
+            f"study {name} became {study.name} meanwhile, because its data, code or a preset was "
+            "changed: repeat the command. If that does not help, a file of yours is imported only "
+            "where a network is tested: import it at the top of the module that imports it."
         )
 
 

@@ -212,6 +212,19 @@ def test_a_launcher_that_begins_nothing_stops_with_one_sentence(
     assert "(sbatch: fatal: no configuration)" in told and "hydra/launcher=basic" in told
 
 
+def test_a_job_that_never_begins_is_given_up_where_others_were_trained(
+    tmp_path: Path, make_record: MakeRecord
+) -> None:
+    def dies(train: Train, jobs: Jobs) -> None:
+        train([job for job in jobs if not job[0].endswith("bad")])
+        raise LOST
+
+    launcher, three = Joblib(make_record(), dies), members(tmp_path, "a", "bad", "c")
+    errors = launches(launcher).train(three)
+    assert errors == {tmp_path / "bad": "its process was lost (RuntimeError: a worker was killed)"}
+    assert [member.is_done for member in three] == [True, False, True]
+
+
 def test_a_failure_among_lost_jobs_is_not_tried_again(
     tmp_path: Path, make_record: MakeRecord
 ) -> None:

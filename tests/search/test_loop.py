@@ -138,6 +138,35 @@ def test_a_round_that_fails_whole_stops_the_search_and_says_why(
     assert len(set(clean.trained)) == len(world.trained)
 
 
+@both
+def test_a_round_of_one_network_that_fails_is_left_out_but_not_two_in_turn(
+    begin: Begin, world: World, go: Go
+) -> None:
+    def breaking(rounds: set[str], networks: Sequence[str], origin: str) -> dict[str, object]:
+        clean.broken |= dict.fromkeys(networks if origin in rounds else (), Status.failed)
+        return clean.train(networks, origin)
+
+    clean = again(world)
+    search = begin(rounds=3, batch=1, trains=clean)
+    go(search, partial(breaking, {"round1"}))
+    assert [len(plan.planned) for plan in search.book.read()] == [22, 1, 1, 1]
+    clean = again(world)
+    search = begin(rounds=3, batch=1, at="other", trains=clean)
+    with pytest.raises(SsrError, match="all 1 trainings of round 2 failed"):
+        go(search, partial(breaking, {"round1", "round2"}))
+
+
+def test_fewer_rounds_train_nothing_of_later_ones(begin: Begin, world: World) -> None:
+    world.stop_after = 26  # of round 2
+    with pytest.raises(KeyboardInterrupt):
+        in_rounds(begin(rounds=2), world.train)
+    world.stop_after = None
+    in_rounds(begin(rounds=1), world.train)
+    assert len(world.trained) == 26
+    in_rounds(begin(rounds=2), world.train)
+    assert len(world.trained) == 28
+
+
 @pytest.mark.parametrize(
     "modes",
     [

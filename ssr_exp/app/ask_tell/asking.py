@@ -216,7 +216,8 @@ class Asking:
         Returns whether that could be done.
         """
         folder = self.folder(request)
-        if folder in self.held or self.store.is_busy(folder, glance_s=0):
+        # A lease is in nobody's way who takes it; who trains has the lock.
+        if folder in self.held or (not is_taken and self.store.is_busy(folder, glance_s=0)):
             return False
         with ExitStack() as claim:
             try:
@@ -227,6 +228,8 @@ class Asking:
                 return False
             if (folder / CONFIG_FILE).exists() and self.store.read(folder) is None:
                 log.info("%s is offered again: nothing was told of it", request.network)
+            if is_taken:
+                self._take_lease(folder)
             lost = losses.taken(folder) if is_taken else losses.count(folder)
             run.begin(self.job(request), self.store, folder)
             losses.begin(self.store, folder, lost, is_held=lease_s is None)
@@ -241,12 +244,13 @@ class Asking:
 
     def take(self, request: Request) -> bool:
         """Claim a training that was leased, in the process that does it."""
-        folder = self.folder(request)
+        return self.claim(request, is_taken=True)
+
+    def _take_lease(self, folder: Path) -> None:
         try:
             leases.take(folder)
         except OSError as error:
             raise self.store.not_written(folder, error) from error
-        return self.claim(request, is_taken=True)
 
     def renew(self, request: Request, seconds: float) -> None:
         """Lease a run anew; while the process that took it trains it, there is no need to.

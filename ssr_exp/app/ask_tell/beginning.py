@@ -331,17 +331,19 @@ def model(make_network: Callable[[], nn.Module]) -> ModelConf:
     if isinstance(make_network, functools.partial) and not make_network.args:
         make, arguments = make_network.func, dict(make_network.keywords)
     name = user_code.name_of(make)
+    name = name if name is not None and user_code.is_found(name, make) else None
     try:
         json.dumps(arguments)
     except (TypeError, ValueError):
         name = None
     if name is None:
         script = user_code.misnamed_script(make)
-        why = script or "a lambda, a function in a function, a notebook's cell"
+        why = script or "a lambda, a function in a function, a method, a notebook's cell"
         remedy = "" if script else " Write it as a function of a module."
         log.warning(
             "make_network has no name that can be imported (%s): this session trains all the same, "
-            "but commands such as ssr export cannot make its networks.%s",
+            "but commands such as ssr export cannot make its networks, and edits of a cell are not "
+            "noticed.%s",
             why,
             remedy,
         )

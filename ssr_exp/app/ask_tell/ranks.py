@@ -19,12 +19,13 @@ def rank() -> int:
     """
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank()
-    if int(os.environ.get("WORLD_SIZE") or 1) > 1 and "RANK" in os.environ:
+    number = os.environ.get("RANK", os.environ.get("LOCAL_RANK"))  # the latter by Lightning
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1 and number is not None:
         raise SsrError(
-            f"this is process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} (RANK, "
-            "WORLD_SIZE), and they have no process group: call "
+            f"this is process {number} of {os.environ['WORLD_SIZE']} (RANK or LOCAL_RANK, "
+            "WORLD_SIZE), and they have no process group: start them by torchrun, and call "
             "torch.distributed.init_process_group before you make the Study, so that all train the "
-            "same network."
+            "same network. A Trainer of Lightning that starts them itself takes devices=1."
         )
     return 0
 

@@ -230,6 +230,12 @@ def _hand_over(
         if (asking.folder(request(r)) / LAST_CHECKPOINT).exists()
     ]
     if not mine:
+        if asking.conf.study is not None and before is not None:
+            log.warning(
+                "no weights of %s, the answer, were told: best/ stays that of %s",
+                code,
+                before.network,
+            )
         return None, None
     record = answer.shipped([r for r in mine if r.origin == FINALIST] or mine)
     folder = asking.folder(request(record))
@@ -254,7 +260,7 @@ def to_export(asking: Asking, answer: Answer) -> str:
         SsrError: if there are none, and `best/` is another network's.
     """
     best = asking.store.study_folder(asking.opened.name) / BEST_FOLDER
-    if asking.conf.study is not None or answer.folder == best:
+    if answer.folder == best:
         return BEST_FOLDER
     if answer.folder is None:
         raise SsrError(

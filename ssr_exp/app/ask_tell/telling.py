@@ -64,7 +64,14 @@ class Telling:
             SsrError: if it is neither, or no network of this study.
         """
         if isinstance(candidate, Candidate):
-            return Request(candidate.code, candidate.seed, candidate.origin)
+            asked_for = Request(candidate.code, candidate.seed, candidate.origin)
+            theirs, mine = candidate.folder.parts[-3], self.asking.folder(asked_for).parts[-3]
+            if theirs != mine:
+                raise SsrError(
+                    f"{candidate.code} is a candidate of study {theirs}, and this one is {mine}: "
+                    "tell it there."
+                )
+            return asked_for
         if not isinstance(candidate, str):
             raise SsrError(
                 f"{user_code.article(candidate)} is no candidate: give what study.ask() returned, "
@@ -86,20 +93,29 @@ class Telling:
         folder = self.asking.folder(Request(code, seed, ""))
         return str(files.read_or_empty(folder / CONFIG_FILE).get("origin") or "")
 
+    def refuse_elsewhere(self) -> None:
+        """Refuse to go on in another folder, where the study's is none: it would begin anew there.
+
+        Raises:
+            SsrError: says where to go.
+        """
+        root = self.asking.store.root
+        if not root.is_absolute() and Path.cwd() != self.begun_in:
+            raise SsrError(
+                f"the current folder was {self.begun_in} when the study was begun, and is "
+                f"{Path.cwd()} now, where {root} is another one: change back, or begin with runs= "
+                "and a whole path."
+            )
+
     def refuse_stranger(self, request: Request) -> None:
         """Refuse what nobody asked for.
 
         Raises:
             SsrError: says what to type for a result that exists.
         """
+        self.refuse_elsewhere()
         folder = self.asking.folder(request)
         if not (folder / CONFIG_FILE).exists():
-            if not folder.is_absolute() and Path.cwd() != self.begun_in:
-                raise SsrError(
-                    f"the current folder was {self.begun_in} when the study was begun, and is "
-                    f"{Path.cwd()} now, where there is no {folder}: change back before you tell, "
-                    "or begin with runs= and a whole path."
-                )
             raise SsrError(
                 f"{request.network} (seed {request.seed}) was never asked for in "
                 f"{folder.parents[1]}: ask for it, or type study.add(code, score) for a result "
@@ -165,6 +181,7 @@ class Telling:
                 record = results.tested(before, record)
                 self.asking.remember(request)
             elif not replace and self._is_told(before, record):
+                self._keep_late(request, weights, folder)
                 self.end(request)
                 return
             if not told.error:
@@ -230,6 +247,15 @@ class Telling:
         except OSError as error:
             raise self.asking.store.not_written(folder, error) from error
 
+    def _keep_late(self, request: Request, weights: Any, folder: Path) -> None:
+        """Keep weights that are told with a score that is there already, if there are none."""
+        if weights is None or isinstance(weights, bool):
+            return
+        if (folder / LAST_CHECKPOINT).exists():
+            log.warning("%s has weights: these are not kept (replace=True)", request.network)
+            return
+        self._keep(request, None, weights, folder)
+
     def end(self, request: Request) -> None:
         """Let go of a training."""
         self.drop(request)
@@ -281,6 +307,7 @@ class Telling:
         folder = self.asking.folder(request)
         with self._one_at_a_time(folder):
             if results.refuse_other(self.asking.store.read(folder), record):
+                self._keep_late(request, weights, folder)
                 return
             if not self.asking.claim(request):
                 raise SsrError(f"{request.network} is being trained: it will be told.")

@@ -6,9 +6,10 @@ here first, without composing anything.
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -56,7 +57,7 @@ def arguments(typed: Sequence[str], command: str) -> list[str]:
         SsrError: if it cannot be met.
     """
     parser = get_args_parser()
-    refuse = partial(_refuse, command)
+    refuse = partial(_refuse, command, options=tuple(parser._option_string_actions))
     parser.error = refuse  # type: ignore[method-assign]
     options, unknown = parser.parse_known_intermixed_args(list(typed))
     if unknown:
@@ -95,9 +96,14 @@ def _refuse_ranks(environment: Mapping[str, str], command: str) -> None:
         )
 
 
-def _refuse(command: str, message: str) -> NoReturn:
-    """Turn what argparse says into a sentence."""
+def _refuse(command: str, message: str, options: Collection[str] = ()) -> NoReturn:
+    """Turn what argparse says into a sentence, with the nearest of its options."""
     word = message.removeprefix("unrecognized arguments: ")
+    name, equals, value = word.partition("=")
+    if word != message and (near := difflib.get_close_matches(name, options, 1, 0.85)):
+        raise SsrError(
+            f"{messages.named(command)} has no option {name}: type {near[0]}{equals}{value}."
+        )
     if word != message and word.lstrip("-").partition("=")[1]:
         raise SsrError(f"{word}: settings are typed without dashes: {word.lstrip('-')}.")
     if word != message:

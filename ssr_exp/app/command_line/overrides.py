@@ -100,9 +100,11 @@ class Checker:
 
         Copies of ours are no harm.
         """
-        paths = ((f, p) for f in self.folders for g in self.groups for p in (f / g).glob("*.yaml"))
+        groups = {*self.groups, "hydra/launcher"}
+        paths = ((f, p) for f in self.folders for g in groups for p in (f / g).glob("*.yaml"))
         for folder, path in sorted(paths):
-            ours, group, name = CONF / path.relative_to(folder), path.parent.name, path.stem
+            inside, name = path.relative_to(folder), path.stem
+            ours, group = CONF / inside, inside.parent.as_posix()
             if ours.is_file() and ours.read_bytes() != path.read_bytes():
                 raise SsrError(
                     f"{path} would not be read, as ssr_exp has a preset {group}={name}: call it "

@@ -60,6 +60,7 @@ def test_a_mode_that_was_typed_is_kept() -> None:
     [
         ("--model=resnet20", "without dashes: model=resnet20"),
         ("--epochs", "no option --epochs"),
+        ("--config_dir=mine", "no option --config_dir: type --config-dir=mine"),
         ("-x", "no option -x"),
         ("--cfg", "expected one argument"),
         ("--cfg=jobs", "invalid choice"),

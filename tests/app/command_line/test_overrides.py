@@ -389,6 +389,11 @@ def test_a_preset_of_ones_own_that_would_not_be_read_is_refused(tmp_path: Path) 
     mine.write_text("lr: 0.777\n")
     with pytest.raises(SsrError, match=r"sgd\.yaml would not be read, .* type recipe=my_sgd"):
         checked("model=resnet8", folders=(tmp_path,))
+    mine.unlink()
+    (tmp_path / "hydra/launcher").mkdir(parents=True)
+    (tmp_path / "hydra/launcher/submitit_slurm.yaml").write_text("timeout_min: 1440\n")
+    with pytest.raises(SsrError, match="has a preset hydra/launcher=submitit_slurm: call it"):
+        checked("model=resnet8", folders=(tmp_path,))
 
 
 def test_a_sweep_over_nothing_is_taken() -> None:
