@@ -398,7 +398,7 @@ class RecipeConf:
     weight_decay: Amount = 1e-4
     decay_norm_and_bias: bool = True
     schedule: Schedule = Schedule.cosine
-    warmup_epochs: Limit = 0.0
+    warmup_epochs: Amount = 0.0
     # shares of the training
     milestones: Annotated[list[float], SHARES] = field(default_factory=lambda: [0.5, 0.75])
     gamma: Positive = 0.1

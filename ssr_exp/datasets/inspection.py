@@ -216,9 +216,19 @@ def _scales(images: Images, train: Indices) -> Iterator[str]:
 
 
 def _ignored(pool: Pool, parts: Mapping[str, Indices]) -> Iterator[str]:
-    """Warn of masks of which no pixel counts."""
+    """Warn of masks of which no pixel counts.
+
+    Raises:
+        SsrError: if none of a part's does: nothing could be scored there.
+    """
     for part, index in parts.items():
         empty = [i for i in index if bool((pool.images.labels[int(i)] == IGNORED).all())]
+        if len(empty) == len(index):
+            raise SsrError(
+                f"no pixel of {part} counts: task.ignore_index leaves out all of its "
+                f"{_counted(len(index), 'mask')}, as where benchmarks keep the true ones back: "
+                "leave that folder out"
+            )
         if empty:
             yield (
                 f"{_counted(len(empty), 'mask')} of {part} count nowhere (the first is that of "

@@ -17,13 +17,16 @@ PADDED = -1  # in a fitted mask: what lies beside the image
 _ALPHA = {"RGBA": 3, "LA": 1, "PA": 1}  # modes with transparency, and its channel
 
 
-def fitted_numbers(path: Any, image: Any, how: Preprocessing) -> np.ndarray[Any, np.dtype[Any]]:
+def fitted_numbers(
+    path: Any, image: Any, how: Preprocessing, colours: dict[int, Any] | None = None
+) -> np.ndarray[Any, np.dtype[Any]]:
     """Read the number of each pixel of a mask, int16, and fit it as its image is.
 
     Args:
         path: of the mask: grey values, places in a palette, or 16 bits.
         image: its image, whose size it must have.
         how: the fit and size of the image.
+        colours: takes the colour of each number that is a place in a palette.
 
     Returns:
         `h x w` of `how.size`, `PADDED` beside the image.
@@ -32,7 +35,7 @@ def fitted_numbers(path: Any, image: Any, how: Preprocessing) -> np.ndarray[Any,
         Exception: of any kind; Pillow's for a damaged file, ValueError for one that is understood
             and no mask of the image.
     """
-    values, size = numbers(path), size_of(image)
+    values, size = numbers(path, colours), size_of(image)
     if values.shape != size:
         (h, w), (height, width) = values.shape, size
         raise ValueError(f"{w} x {h} pixels, and its image has {width} x {height}")
@@ -56,8 +59,8 @@ def fitted_mask(
     return np.asarray(after).astype(mask.dtype)
 
 
-def numbers(path: Any) -> np.ndarray[Any, np.dtype[Any]]:
-    """Read the number of each pixel of a mask, int16 `h x w`.
+def numbers(path: Any, colours: dict[int, Any] | None = None) -> np.ndarray[Any, np.dtype[Any]]:
+    """Read the number of each pixel of a mask, int16 `h x w`; `colours` as in `fitted_numbers`.
 
     Raises:
         Exception: as `fitted_numbers` does.
@@ -73,6 +76,10 @@ def numbers(path: Any) -> np.ndarray[Any, np.dtype[Any]]:
             if (values[..., _ALPHA[mode]] != 255).any():
                 raise ValueError("it is transparent in places")
             values = values[..., : _ALPHA[mode]]
+        if colours is not None and mode in ("P", "PA"):
+            palette = np.asarray(image.getpalette("RGB")).reshape(-1, 3).tolist()
+            places = np.unique(values).tolist()
+            colours.update({at: tuple(palette[at]) for at in places if at < len(palette)})
     if values.ndim == 3:
         if (values != values[..., :1]).any():
             raise ValueError("it holds colours (RGB), and no numbers of classes")

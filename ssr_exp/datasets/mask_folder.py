@@ -23,7 +23,7 @@ LAYOUT = (
     "DIR/images and DIR/masks with files of the same names, or both below DIR/train with DIR/val "
     "and DIR/test beside it or not"
 )
-CACHE = 2  # raised whenever decoded masks become others, or are kept otherwise
+CACHE = 3  # raised whenever decoded masks become others, or are kept otherwise
 NAMED = 3  # files in an error
 _MASK_WORDS = frozenset(
     "annotation annotations annots ground groundtruth gt label labels mask masks seg segmentation"

@@ -28,9 +28,12 @@ from ssr_exp.errors import SsrError
 
 MOST_CLASSES = 255
 MAX_THREADS = 8
+MANY, FEW, RARE, BRIGHT = 32, 4, 0.05, 200  # numbers; largest; share of the rest; of a number
+LARGEST = np.iinfo(np.int16).max + 2
 MASK_BYTES = 3  # of a pixel: its number in the file, int16, and its class, uint8
 
 Values = NDArray[np.int16]
+Colour = tuple[int, ...]
 
 
 def pool(conf: DatasetConf, data_dir: Path, asked: Preprocessing, ignored: int | None) -> Pool:
@@ -72,17 +75,19 @@ def _decoded(root: Path, listing: MaskListing, asked: Preprocessing) -> Decoded:
     how = decoded.preprocessing
     masks: Values = np.empty((len(listing.masks), *how.size), np.int16)
     failures: dict[int, str] = {}
+    colours: list[dict[int, Colour]] = [{} for _ in listing.masks]
 
     def fill(i: int) -> None:
         image, path = (root / name for name in (listing.images[i], listing.masks[i]))
         try:
-            masks[i] = mask_files.fitted_numbers(path, image, how)
+            masks[i] = mask_files.fitted_numbers(path, image, how, colours[i])
         except Exception as error:  # of a damaged file, Pillow may raise anything
             failures[i] = " ".join((str(error) or type(error).__name__).split())
 
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as threads:
         list(threads.map(fill, range(len(masks))))
     _check(failures, listing, root)
+    _check_palettes(colours, listing, root)
     return replace(decoded, masks=torch.from_numpy(masks))
 
 
@@ -96,6 +101,45 @@ def _check(failures: dict[int, str], listing: MaskListing, root: Path) -> None:
         )
 
 
+def _check_palettes(colours: Sequence[dict[int, Colour]], listing: MaskListing, root: Path) -> None:
+    """Refuse palettes of their own in each file, as programs make them of colours.
+
+    Raises:
+        SsrError: if a colour is at other places in two files, whose numbers are no classes then.
+    """
+    first: dict[Colour, tuple[int, int]] = {}
+    for number, held in enumerate(colours):
+        if len(set(held.values())) < len(held):  # a palette that says nothing
+            continue
+        for at, colour in held.items():
+            place, other = first.setdefault(colour, (at, number))
+            if place != at:
+                raise SsrError(
+                    f"the palettes of the masks of {root} differ: the colour {colour} is number "
+                    f"{place} in {listing.masks[other]} and {at} in {listing.masks[number]}, so "
+                    "numbers say no class: write grey PNGs whose pixels are numbers of classes, or "
+                    "all masks with one palette"
+                )
+
+
+def _check_smooth(masks: Tensor, there: Sequence[int], targets: Sequence[str], root: Path) -> None:
+    """Refuse masks whose edges were smoothed: greys between two classes are no classes.
+
+    Raises:
+        SsrError: if there are many numbers from dark to bright, most of them in few pixels.
+    """
+    if len(there) <= MANY or max(there) < BRIGHT or len(there) <= len(targets):
+        return
+    counts = sum(np.bincount(mask.ravel() + 1, minlength=LARGEST) for mask in masks.numpy())
+    largest = np.sort(counts[1:])[::-1]
+    if largest[FEW:].sum() < RARE * largest.sum():
+        raise SsrError(
+            f"the masks of {root} hold {len(there)} numbers, nearly all of them in few pixels, as "
+            "smoothed edges do: resize masks without smoothing (nearest), or round them to the "
+            "numbers of classes"
+        )
+
+
 def _classes(
     conf: DatasetConf, masks: Tensor, listing: MaskListing, root: Path, ignored: int | None
 ) -> tuple[tuple[str, ...], Tensor]:
@@ -105,6 +149,7 @@ def _classes(
     numbers, names = there, tuple(map(str, there))
     if conf.targets:
         numbers, names = _named(conf.targets, there, ignored)
+    _check_smooth(masks, there, conf.targets, root)
     if beyond := [v for v in there if v not in numbers]:
         at = next(i for i, values in enumerate(held) if beyond[0] in values)
         raise SsrError(

@@ -209,6 +209,13 @@ def fitted(
         return image.resize(to, filter_)
     if how.fit == "pad":
         color = (how.background if beside is None else beside,) * len(image.getbands())
+        scale = min(to[0] / image.width, to[1] / image.height)
+        inner = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+        if 1 in inner:  # a strip, of which Pillow's would leave nothing
+            after = Image.new(image.mode, to, color if len(color) > 1 else color[0])
+            place = (to[0] - inner[0]) // 2, (to[1] - inner[1]) // 2
+            after.paste(image.resize(inner, filter_), place)
+            return after
         return ImageOps.pad(image, to, filter_, color=color)
     return ImageOps.fit(image, to, filter_, bleed=(1 - how.crop_share) / 2)
 

@@ -102,9 +102,14 @@ def print_front(records: Sequence[Record], *, answer: str, cost: str = PARAMS) -
 
 
 def traded(records: Sequence[Record], cost: str) -> str:
-    """Say which cost the front of records is of: parameters, where not all have the one asked."""
-    measured = (r for r in records if r.is_measured)
-    return cost if all(getattr(r, cost) is not None for r in measured) else PARAMS
+    """Say which cost the front of records is of: parameters, where not all have the one asked.
+
+    Latencies of several devices are not compared.
+    """
+    measured = [r for r in records if r.is_measured]
+    devices = {r.latency_device for r in measured} if cost in HEADS else set()
+    has_all = all(getattr(r, cost) is not None for r in measured)
+    return cost if has_all and len(devices) < 2 else PARAMS
 
 
 def _share(record: Record, cost: str) -> str:

@@ -314,4 +314,12 @@ def at(root: Path) -> str:
 
 
 def _write(store: Store, folder: Path, begun: Begun) -> None:
+    """Write the file; one that cannot be read is moved aside: it may be of a newer version."""
+    try:
+        files.read(folder / FILE, Begun, version=SCHEMA)
+    except FileNotFoundError:
+        pass
+    except files.Unreadable:
+        taken = len(list(folder.glob(f"{FILE}.unreadable*")))
+        (folder / FILE).rename(folder / f"{FILE}.unreadable{taken or ''}")
     store.write_text(folder / FILE, files.to_json(begun))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -46,6 +47,20 @@ def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> T
     return divergence * temperature**2
 
 
+@contextmanager
+def _counting() -> Iterator[None]:
+    """Let metrics count by `torch.bincount`: of whole numbers that is the same in any order.
+
+    Where training is deterministic, torchmetrics compares each pixel with each pair of classes.
+    """
+    mode = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("default")
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(mode)
+
+
 class Tally(nn.Module):
     """Mean loss and metrics over an epoch, summed on the device without waiting for it.
 
@@ -83,8 +98,9 @@ class Tally(nn.Module):
         """
         weight = len(y) if weight is None else weight
         outputs, loss = outputs.detach(), loss.detach().float()  # sums of half precision stall
-        for metric in self._metrics.values() if len(y) else ():
-            metric.update(outputs, y)
+        with _counting():
+            for metric in self._metrics.values() if len(y) else ():
+                metric.update(outputs, y)
         self._loss = loss * weight + self._loss
         self._finite = torch.isfinite(outputs).all() & torch.isfinite(loss) & self._finite
         self._count = weight + self._count

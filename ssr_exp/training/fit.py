@@ -19,12 +19,15 @@ from lightning.pytorch import (
 from torch import nn
 
 from ssr_exp.config import TaskKind
+from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import inherit, rescale, validation
 from ssr_exp.runs.store import LAST_CHECKPOINT, network_weights
-from ssr_exp.tasks.supervised import TEST, Supervised
+from ssr_exp.tasks.supervised import TEST, Diverged, Supervised
 from ssr_exp.training import batch_norm, learning, own_module, resume, scoring, trainers
 from ssr_exp.training.opened_study import Job
 from ssr_exp.training.scoring import Fields, ScoreWatch
+
+DOUBLE = "64-true"  # precision
 
 
 def train(job: Job, folder: Path, wandb_run: Any, last: resume.LastCheckpoint | None) -> Fields:
@@ -64,7 +67,9 @@ def train(job: Job, folder: Path, wandb_run: Any, last: resume.LastCheckpoint | 
         _load(task, last.path)
         if last.is_late and not job.conf.dataset.train_on_val:
             _validate(trainer, task, data, watch)
-            fields = watch.fields(trainer) | {"best_score": kept}
+            fields = watch.fields(trainer)
+            late = scoring.better(job.study.score, kept, fields.get("best_score"))
+            fields |= {"best_score": late}
     else:
         trainer.fit(task, data, ckpt_path=path, weights_only=True)
         is_late = watch.is_late(trainer) or (is_own and held.has_changed(task))
@@ -144,13 +149,15 @@ def first_network(job: Job) -> nn.Module:
 
 def _task(job: Job, network: nn.Module) -> LightningModule:
     taken = job.study.pretrained
-    return learning.task(
+    task = learning.task(
         job.conf,
         job.study.splits,
         network,
         copy.deepcopy(taken.teacher),  # training moves it
         teacher_moments=taken.teacher_moments,
     )
+    # Lightning does so after averages are made, and after a checkpoint is read.
+    return task.double() if job.conf.trainer.precision == DOUBLE else task
 
 
 def _tested(
@@ -164,5 +171,13 @@ def _tested(
     score = learning.test_score(job.conf.task)
     metrics = before.get("metrics", {}) | scoring.others(trainer, score.key)
     scoring.check_losses(metrics)
-    value = scoring.read(score, trainer.callback_metrics, TEST)
+    try:
+        value = scoring.read(score, trainer.callback_metrics, TEST)
+    except Diverged:
+        if not all(bool(p.isfinite().all()) for p in task.parameters()):
+            raise
+        raise SsrError(
+            f"{score.key} on test is no number, though the training is in order: mend the test "
+            "data, or what logs it, and repeat the command, which tests again"
+        ) from None
     return {"test_score": value, "metrics": metrics}

@@ -82,6 +82,11 @@ def check(whole: Config) -> None:
             "learnt, and the errors that are measured: type trainer.precision=bf16-mixed, or "
             "32-true."
         )
+    if whole.recipe.ema_decay and whole.trainer.precision in HALVES:
+        raise SsrError(
+            f"trainer.precision={whole.trainer.precision} rounds away what a step changes of an "
+            "average: type trainer.precision=bf16-mixed or 32-true, or recipe.ema_decay=null."
+        )
     if is_number and whole.recipe.label_smoothing:
         log.warning(
             "recipe.label_smoothing=%g smooths classes, and task=regression has none: it changes "

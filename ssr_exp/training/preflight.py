@@ -93,8 +93,8 @@ class Watch(Callback):
             value = scoring.read(self._score, trainer.callback_metrics)
         except Diverged:
             log.warning(
-                "%s is not finite after %d batches: where that is no fault, networks of which it "
-                "stays so count as diverged",
+                "%s is not finite after %d batches: networks of which it is so after an epoch "
+                "count as diverged",
                 self._score.key,
                 BATCHES,
             )

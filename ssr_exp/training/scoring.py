@@ -73,7 +73,7 @@ class ScoreWatch(Callback):
         tables = task.tables() if isinstance(task, Supervised) else {}
         return {
             "score": self.scores[-1],
-            "best_score": best(trainer, self.score),
+            "best_score": better(self.score, best(trainer, self.score), self.scores[-1]),
             "scores": tuple(self.scores),
             "metrics": others(trainer, self.score.key),
             "tables": {name: tuple(map(tuple, rows)) for name, rows in tables.items()},
@@ -129,6 +129,12 @@ def best(trainer: Trainer, score: Score) -> float | None:
             value = callback.best_model_score
             return within(score, None if value is None else float(value))
     return None
+
+
+def better(score: Score, *values: float | None) -> float | None:
+    """Return the best of some scores; None if there is none."""
+    known = [value for value in values if value is not None]
+    return max(known, key=lambda value: score.sign * value, default=None)
 
 
 def within(score: Score, best_score: float | None) -> float | None:

@@ -126,6 +126,38 @@ def as_palette(mask: Mask, path: Path) -> None:
     image.save(path)
 
 
+def test_palettes_of_their_own_are_refused_and_one_of_all_is_not(
+    tmp_path: Path, load: Load
+) -> None:
+    turned = {"order": 0}
+
+    def adaptive(mask: Mask, path: Path) -> None:
+        order = [0, 1, 2] if turned["order"] == 0 else [0, 2, 1]
+        turned["order"] += 1
+        image = Image.fromarray(np.asarray(order, np.uint8)[mask], "P")
+        colours = [[0, 0, 0], [200, 0, 0], [0, 200, 0]]
+        image.putpalette([part for place in np.argsort(order) for part in colours[place]])
+        image.save(path)
+
+    said = refused(load, write(tmp_path / "own", save=adaptive))
+    assert "the palettes of the masks of" in said and "so numbers say no class" in said
+    assert "masks/00.png" in said or "masks/01.png" in said
+    load(write(tmp_path / "one", save=as_palette))
+
+
+def test_smoothed_edges_are_no_classes(tmp_path: Path, load: Load) -> None:
+    greys = iter(range(40, 40 + 2 * COUNT))
+
+    def smooth(mask: Mask, path: Path) -> None:
+        values = np.where(mask > 0, 255, 0).astype(np.uint8)
+        values[0, :2] = next(greys), next(greys)
+        Image.fromarray(values).save(path)
+
+    root = write(tmp_path / "set", save=smooth)
+    for more in ({}, {"targets": ["ground", "thing"]}):
+        assert "as smoothed edges do: resize masks without" in refused(load, root, None, **more)
+
+
 def as_16_bits(mask: Mask, path: Path) -> None:
     Image.fromarray(mask.astype(np.uint16)).save(path)
 
@@ -223,6 +255,9 @@ def test_a_mask_of_which_nothing_counts_is_named(tmp_path: Path, load: Load) -> 
         "1 mask of val count nowhere (the first is that of val/images/03" in w for w in warnings
     )
     assert any("20 of the 20 val images stand in train, too" in w for w in warnings)
+    for path in (root / "val/masks").iterdir():
+        Image.fromarray(np.full(SIZE, 255, np.uint8)).save(path)
+    assert "no pixel of val counts: task.ignore_index leaves out all" in refused(load, root)
 
 
 def test_it_says_what_was_read(tmp_path: Path, load: Load) -> None:

@@ -99,6 +99,16 @@ def test_padding_to_a_shape_leaves_bars_and_cropping_keeps_the_middle(
     assert (loaded(resize=[20, 10], fit="stretch")[:, 0, 1] > 150).all()
 
 
+def test_a_strip_is_padded_however_thin_it_is(root: Path, load: Load) -> None:
+    for number in range(8):
+        path = root / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (1000, 12), (100 + number, 100, 100)).save(path)
+    pixels = load(root, background="black", resize=32, fit="pad", val_fraction=0.4).train.pixels
+    rows = pixels.amax(0).amax((0, 2)) > 0
+    assert pixels.shape[1:] == (3, 32, 32) and int(rows.sum()) == 1
+
+
 def test_one_side_and_two_that_are_the_same_are_one_size(root: Path, load: Load) -> None:
     fill(root, size=(20, 14))
     one, two = load(root, resize=8), load(root, resize=[8, 8])

@@ -243,6 +243,11 @@ def test_the_front_is_of_the_cost_that_the_search_trades(
     text = capsys.readouterr().out
     assert "none with a lower latency" in " ".join(text.split())
     assert row(text, "narrow") == ["narrow", "1", "80.00"]
+    devices = [
+        r.model_copy(update={"latency_device": d}) for r, d in zip(times, "aab", strict=True)
+    ]
+    assert trade_offs.traded(devices[:2], "latency_ms") == "latency_ms"
+    assert trade_offs.traded(devices, "latency_ms") == "params"
     trade_offs.print_front(runs, answer="", cost="latency_ms")  # nobody measured it
     assert "none with fewer parameters" in " ".join(capsys.readouterr().out.split())
 

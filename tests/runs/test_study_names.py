@@ -173,7 +173,11 @@ def test_a_damaged_file_is_named_and_is_as_none(
     (store.study_folder(FIRST) / study_names.FILE).write_text(text)
     assert study_names.read(store.study_folder(FIRST)) == Begun()
     assert study_names.find(store.root, FIRST) == FIRST
-    assert f"skipped {store.study_folder(FIRST) / study_names.FILE}" in caplog.text
+    path = store.study_folder(FIRST) / study_names.FILE
+    assert f"skipped {path}" in caplog.text
+    study_names.rename(store, FIRST, "anew")
+    assert study_names.find(store.root, "anew") == FIRST
+    assert path.with_name(f"{path.name}.unreadable").read_text() == text
 
 
 def test_a_name_is_in_no_record_and_in_no_fingerprint(

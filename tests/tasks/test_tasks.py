@@ -22,7 +22,7 @@ from ssr_exp.outputs import tensors
 from ssr_exp.tasks.multilabel import Multilabel
 from ssr_exp.tasks.regression import Regression
 from ssr_exp.tasks.segmentation import IGNORED, SemanticSegmentation, dice_loss
-from ssr_exp.tasks.supervised import Supervised
+from ssr_exp.tasks.supervised import Supervised, Tally
 
 Batches = list[tuple[Tensor, Tensor]]
 RECIPE = RecipeConf(lr=0.1, weight_decay=0.0)
@@ -35,6 +35,26 @@ def flat(outputs: int) -> nn.Module:
 
 def images(count: int) -> Tensor:
     return torch.randn(count, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+
+
+def test_metrics_are_counted_in_a_table_where_training_is_deterministic() -> None:
+    """torchmetrics compares each element with each pair of classes there, 30 GB for some masks."""
+    seen = list[bool]()
+
+    class Looks(MeanSquaredError):
+        def update(self, *args: Tensor) -> None:
+            seen.append(torch.are_deterministic_algorithms_enabled())
+            super().update(*args)
+
+    tally = Tally({"mse": Looks()})
+    before = torch.get_deterministic_debug_mode()
+    try:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        tally.add(torch.zeros(3), torch.ones(3), torch.tensor(1.0))
+        assert torch.get_deterministic_debug_mode() == 1
+    finally:
+        torch.set_deterministic_debug_mode(before)
+    assert seen and not any(seen) and tally.values() == {"mse": 1.0}
 
 
 def multilabel() -> tuple[Supervised, Batches]:

@@ -841,6 +841,30 @@ def test_what_stands_in_for_a_network_says_what_that_says_and_has_no_parts() -> 
     assert copy.deepcopy(one).num_classes == 7
 
 
+def test_a_score_that_is_no_number_on_test_alone_is_no_diverged_training(
+    asked: Callable[..., Config], own: Own
+) -> None:
+    text = code().replace('self.log("test/share", ', 'self.log("test/share", 0 * float("nan") + ')
+    conf = asked(text, "trainer.test=true", "trainer.max_epochs=2")
+    record = run.train(conf)
+    assert record.status is Status.failed
+    assert "test/share on test is no number, though the training is in order" in record.error
+    (job,) = run.plan(conf)
+    assert (run.folder(Store(conf.paths.runs), job) / LAST_CHECKPOINT).exists()
+
+
+@pytest.mark.slow
+def test_a_training_in_double_precision_has_an_average_and_keeps_all_digits(
+    asked: Callable[..., Config],
+) -> None:
+    words = ("trainer.precision=64-true", "recipe.ema_decay=0.9", "trainer.max_epochs=2")
+    record, state = trained(asked(code(), *words))
+    assert record.status is Status.finished
+    assert {t.dtype for t in state.values() if t.is_floating_point()} == {torch.float64}
+    with pytest.raises(SsrError, match="rounds away what a step changes of an average"):
+        opened_study.open(asked(code(), "trainer.precision=bf16-true", "recipe.ema_decay=0.9"))
+
+
 FINAL = ("dataset.train_on_val=true", "trainer.test=true", "origin=finalist")
 
 

@@ -44,6 +44,7 @@ class FilePixels:
     labels: Tensor  # int64, `n`
     how: Preprocessing  # as it was learnt from all files
     allowed: int = 0  # how many files may turn bad
+    left_out: int = 0  # how many were bad from the start
     # Those that did, in the process that trains: of all parts of the data set, why by their paths.
     faults: dict[str, str] = field(default_factory=dict)
 
@@ -107,9 +108,10 @@ class FilePixels:
             is_new = fault.path not in self.faults
             self.faults[fault.path] = fault.why
             if len(self.faults) > self.allowed:
+                needed = self.left_out + len(self.faults)
                 raise SsrError(
                     f"{path} cannot be read as an image any more ({fault.why}): bring it back as "
-                    f"it was, or type dataset.skip_corrupt={len(self.faults)} (another file there "
+                    f"it was, or type dataset.skip_corrupt={needed} (another file there "
                     "makes another study)"
                 )
             if is_new:

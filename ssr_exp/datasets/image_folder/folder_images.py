@@ -85,7 +85,7 @@ def _streamed(
     stays = torch.from_numpy(np.setdiff1d(np.arange(len(names)), known.left_out))
     labels, files = labels[stays], FileIndex(root, names, stays)
     allowed = conf.skip_corrupt - len(known.left_out)
-    pixels = FilePixels(files, labels, known.preprocessing, allowed)
+    pixels = FilePixels(files, labels, known.preprocessing, allowed, len(known.left_out))
     images = Images(pixels, labels, listed.classes, files)
     listed = listed.without(known.left_out)
     members = _members(conf, images, _parts(listed, images, conf))

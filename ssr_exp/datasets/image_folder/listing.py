@@ -61,20 +61,30 @@ class Listing:
         return sha.hexdigest()[:32]
 
     def without(self, left_out: Sequence[int]) -> Listing:
-        """Leave out files, by their positions, that cannot be read."""
+        """Leave out files, by their positions, that cannot be read.
+
+        Raises:
+            SsrError: if a part has no other.
+        """
         if not left_out:
             return self
         stays = np.ones(len(self.files), np.bool_)
         stays[list(left_out)] = False
         ends = np.cumsum(list(self.parts.values()))
         starts = zip(self.parts, (0, *ends), ends, strict=False)
+        parts = {part: int(stays[start:end].sum()) for part, start, end in starts}
+        if empty := [part for part, count in parts.items() if not count]:
+            raise SsrError(
+                f"all {self.parts[empty[0]]:,} images of {empty[0]} in {self.origin.root} are "
+                "damaged: replace them, or remove that folder"
+            )
         origin = replace(self.origin, left_out=self.origin.left_out | {UNREADABLE: len(left_out)})
         return Listing(
             FileNames.of(self.files[i] for i in np.flatnonzero(stays).tolist()),
             self.stats[stays],
             self.labels[stays],
             self.classes,
-            {part: int(stays[start:end].sum()) for part, start, end in starts},
+            parts,
             origin,
             self.unread,
         )

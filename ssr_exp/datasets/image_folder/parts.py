@@ -19,7 +19,7 @@ _NAMES = {
     "test": ("test", "testing", "holdout", "hold-out", "hold_out"),
 }
 _PART = {name: part for part, names in _NAMES.items() for name in names}
-_ADDED = re.compile(r"([ _-]?(set|data|images|imgs|split)|[ _-]*\d+)+$")  # also 2017, 1
+_ADDED = re.compile(r"([ _-]?(set|data|images|imgs|split)|[ _-]*\d)+$")  # also 2017, 1
 _ASIDE = frozenset("extra gallery query unlabeled unlabelled unsup unsupervised".split())
 WRAPPERS = frozenset(
     "data dataset image images img imgs jpeg jpegimages jpg photos pictures png raw".split()

@@ -243,6 +243,10 @@ def test_more_bad_files_than_may_pass_end_the_epoch(root: Path) -> None:
         (root / "dog" / f"{number}.png").write_bytes(b"")
     with pytest.raises(SsrError, match=r"skip_corrupt=3"):
         served(allowing(streamed, 2), MOVES["nothing"])
+    few = allowing(streamed, 2)
+    assert isinstance(few.pixels, FilePixels)
+    with pytest.raises(SsrError, match=r"skip_corrupt=7"):  # 4 were bad from the start
+        served(replace(few, pixels=replace(few.pixels, left_out=4, faults={})), MOVES["nothing"])
 
 
 @pytest.mark.parametrize("allowed", [0, 5])

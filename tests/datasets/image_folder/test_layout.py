@@ -392,6 +392,8 @@ def test_names_of_parts_are_told_from_other_names() -> None:
     assert all(part_of(name) in PARTS for name in (*usual, "training images"))
     others = "trains value contest devon latest testament 2019 0".split()
     assert not any(part_of(name) for name in others)
+    assert part_of(f"2.25.{'1234567890' * 4}_left") is None  # at once
+    assert part_of("test2017") == "test"
 
 
 def test_no_broken_link_is_lost(root: Path, tmp_path: Path, load: Load, refused: Refused) -> None:
