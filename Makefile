@@ -13,9 +13,9 @@ CPU     ?=
 
 BIN    = $(VENV)/bin
 READY  = $(VENV)/.ready
-NEW    = import sys; sys.exit(sys.version_info < (3, 11))
+NEW    = import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 SUITS  = $(if $(UV),,import venv, ensurepip; )$(NEW)
-FIT    = no Python 3.11 or newer$(if $(UV),, that has venv and ensurepip)
+FIT    = no Python 3.11 to 3.13$(if $(UV),, that has venv and ensurepip)
 UV_PIP = $(or $(UV),$(BIN)/uv) pip install --compile-bytecode $(if $(CI),-q) --python $(BIN)/python
 # What CUDA's wheels bring, and CPU wheels do not need; PyTorch of the lock file as a CPU wheel.
 CUDA   = torch\(vision\)\{0,1\}\|triton\|nvidia-[a-z0-9-]*\|cuda-[a-z0-9-]*
@@ -120,7 +120,7 @@ clean: ## Remove .venv and caches; runs/ and data/ stay
 # Where there is no uv, the one that the lock pins is fetched first, by its hash like the rest.
 $(READY): requirements.lock pyproject.toml
 	@test ! -e $(VENV) || $(BIN)/python -c '$(NEW)' 2>/dev/null || \
-		{ echo '$(VENV) holds no working Python 3.11 or newer: remove it with `make clean`.' >&2; exit 1; }
+		{ echo '$(VENV) holds no working Python 3.11 to 3.13: remove it with `make clean`.' >&2; exit 1; }
 	@test -e $(VENV) || '$(or $(PYTHON),false)' -c '$(SUITS)' 2>/dev/null || \
 		{ echo '$(or $(PYTHON),There) is $(FIT).' \
 		'Install one (Debian, Ubuntu: apt install python3-venv) or name it: make install PYTHON=python3.12' >&2; exit 1; }

@@ -5,7 +5,9 @@
 2. Begin a study with the function that makes the network.
 3. Fit each candidate with a Trainer of its own, and tell what validation logged.
 4. save_hyperparameters(ignore="net"): load_from_checkpoint then needs net=study.network(code).
-Commands train such a module with no script at all: see "Your Lightning project" in the README.
+Commands train such a module with no script at all: see docs/tutorials/lightning.md; this one takes
+'task.arguments.net={_target_: lightning_project.make_network}' and, without test data,
+finalists.seeds=0.
 """
 
 import os

@@ -5,7 +5,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 PYTHON=${PYTHON:-python}
-GPUS=${GPUS:-$(nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null)}
+GPUS=${GPUS:-$(nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null)} || GPUS= # it prints errors, too
 if [ -z "$GPUS" ]; then
     echo 'no GPU was found: name them, as in GPUS="0 1" launchers/gpus.sh ...' >&2
     exit 1

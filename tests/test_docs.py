@@ -22,10 +22,11 @@ PAGES = [ROOT / "README.md"] + [
     for page in sorted((ROOT / "docs").rglob("*.md"))
     if f"/{page.relative_to(ROOT)}" not in IGNORED
 ]
+MORE = [ROOT / "CONTRIBUTING.md", ROOT / "launchers/README.md", ROOT / "SECURITY.md"]
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, flags=re.DOTALL)
 COMMANDS = [
-    shlex.split(line, comments=True)
+    shlex.split(line)
     for kind, block in BLOCKS
     if kind == "bash"
     for line in map(str.strip, block.splitlines())
@@ -44,6 +45,15 @@ def test_every_command_is_of_a_kind_that_is_tested() -> None:
     fewest |= {"anatomy": 2, "latency": 3, "studies": 6}
     assert all(len(commands(kind)) >= count for kind, count in fewest.items())
     assert len({shlex.join(c) for c in COMMANDS}) == len(commands(*fewest))
+
+
+@pytest.mark.parametrize("page", [*PAGES, *MORE], ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_is_typed_has_no_comments(page: Path) -> None:
+    """A shell takes them for words where they are pasted, as zsh does: a `'` waits for another."""
+    text = page.read_text(encoding="utf-8")
+    blocks = re.findall(r"^```([^\n]*)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    lines = [line for kind, b in blocks if kind in ("", "bash", "sh") for line in b.splitlines()]
+    assert [line for line in lines if re.search(r"(^|\s)#", line)] == []
 
 
 def each_value(words: list[str]) -> Iterator[list[str]]:

@@ -20,7 +20,7 @@ LINES = [
     for block in re.findall(r"```bash\n(.*?)```", TEXT, flags=re.DOTALL)
     for line in block.splitlines()
 ]
-COMMANDS = [shlex.split(line, comments=True)[1:] for line in LINES if line.startswith("ssr ")]
+COMMANDS = [shlex.split(line)[1:] for line in LINES if line.startswith("ssr ")]
 MODULE = """
 from torch import nn
 

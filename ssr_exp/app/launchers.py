@@ -188,7 +188,7 @@ def _check_devices(config: DictConfig, target: str) -> None:
         raise SsrError(
             f"hydra.launcher.n_jobs is {jobs}, and all trainings of {asked} would be on the same "
             "GPUs: type hydra.launcher.n_jobs=1, hydra/launcher=ray, which gives each its own, or "
-            'GPUS="0,1 2,3" launchers/gpus.sh.'
+            'GPUS="0,1 2,3" launchers/gpus.sh of the clone.'
         )
     ray = OmegaConf.select(config, "hydra.launcher.ray.remote.num_gpus")
     keys = {"gpus_per_node": launcher.get("gpus_per_node"), "ray.remote.num_gpus": ray}
