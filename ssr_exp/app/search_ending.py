@@ -121,8 +121,9 @@ class Ending:
         one = answer.likeliest(self.belief, before.drops)
         best = "" if one is None else f" (the likeliest: {self._how_likely(one)})"
         log.info(
-            "no smaller network is %s likely to lose at most %s%s, so the baseline is the answer"
-            "%s; more rounds, a larger %s or a lower objective.confidence may name one",
+            "no smaller network that is good enough on val is %s likely to lose at most %s on "
+            "test%s, so the baseline is the answer%s; more rounds, a larger %s or a lower "
+            "objective.confidence may name one",
             likely(sure),
             limit,
             best,

@@ -77,6 +77,11 @@ class OutcomeScale:
         span, margin = high - low, MARGIN * (high - low)
         return (low + share * (span + 2 * margin) - margin).clamp(low, high)
 
+    @property
+    def best(self) -> float:
+        """The bound on the side of what is better, in the outcome's unit."""
+        return self.outcome.limits[1 if self.outcome.sign > 0 else 0]
+
     def lowered(self, value: float, drop: float) -> float:
         """Make an outcome, given on the scale, worse by a drop in its unit."""
         outcome = float(self.back(torch.tensor(value, dtype=torch.float64)))

@@ -122,6 +122,10 @@ class Drops:
         width = variance.clamp_min(1e-12).sqrt()
         ends = [self.scale.back(outcomes.mean + sign * width) for sign in (1, -1)]
         slope = (ends[0] - ends[1]) / (2 * width)
+        # At a bound the better side says nothing of how much may be lost.
+        clamped = ends[0] == self.scale.best
+        clamped[at] = False
+        slope = torch.where(clamped, (scores - ends[1]) / width, slope)
         square = slope**2 * variance + slope[at] ** 2 * variance[at]
         square -= 2 * slope * slope[at] * outcomes.covariance
         if self.val is not None:

@@ -59,11 +59,11 @@ class ValSet:
             accuracy: of the baseline, in percent; None: it is not known yet.
             key: which sets the drop.
         """
-        spread = _spread(confidence, accuracy)
+        spread = _spread(confidence, accuracy, least_wrong(self.images))
         tells = max(100 * FEWEST, math.sqrt(self.images) * spread) / max(self.images, 1)
         if not self.images or drop >= tells - 1e-9:
             return []
-        needed = max(100 * FEWEST / drop, (spread / drop) ** 2) if drop > 0 else 0.0
+        needed = _needed(drop, confidence, accuracy) if drop > 0 else 0.0
         advice = f"type {key}={math.ceil(10 * tells - 1e-9) / 10:g} or more"
         remedy = f"about {math.ceil(needed - 1e-9):,} would: {MORE}, or {advice}"
         if drop <= 0:
@@ -98,7 +98,9 @@ class ValSet:
         Most of it is luck of the training, as `difference_variance` says, so it stands for what
         one training's accuracy differs by from another's at least, and is rather too large.
         """
-        return math.sqrt(accuracy * (100 - accuracy) / max(self.images, 1))
+        least = 100 * least_wrong(self.images)
+        known = min(max(accuracy, least), 100 - least)
+        return math.sqrt(known * (100 - known) / max(self.images, 1))
 
     def variance(self, accuracy: Tensor, other: Tensor, seeds: Tensor) -> Tensor:
         """Return by how much differences of accuracies may be off, in squared points; any shape.
@@ -107,27 +109,46 @@ class ValSet:
         variance that two trainings have, which counts already: most of the images' error is that
         other trainings get others wrong. At least a share of `ALIKE` is not.
         """
-        one, total = difference_variance(accuracy, other), torch.zeros_like(accuracy)
+        total = torch.zeros_like(accuracy)
         for size in (size for size in (self.images, self.tested) if size):
+            one = difference_variance(accuracy, other, least=least_wrong(size))
             total = total + torch.maximum(one / size - seeds, ALIKE * one / size)
         return total
 
 
-def difference_variance(accuracy: Tensor, other: Tensor) -> Tensor:
+def least_wrong(images: int) -> float:
+    """Return the share that may be wrong at least where none of so many images is.
+
+    That is Laplace's rule of succession: no error in 50 images is not an error rate of 0.
+    """
+    return 1 / (images + 2)
+
+
+def difference_variance(accuracy: Tensor, other: Tensor, *, least: float = 0.0) -> Tensor:
     """Return the variance of a difference of accuracies on one image, in squared points.
 
     Both networks see the same images, so only those count on which they disagree: a share of `v`
     gives a variance of `v - d^2` at a difference of `d` (as in McNemar's test). Two trainings
     disagree on about as many images as one of them gets wrong, be they of one network or of two
     (Jiang et al. 2022, "Assessing Generalization of SGD via Disagreement"); errors that are
-    independent would give twice that.
+    independent would give twice that. At `least` this share is taken to be wrong.
     """
-    wrong, d = (200 - accuracy - other) / 200, (accuracy - other) / 100
+    wrong, d = ((200 - accuracy - other) / 200).clamp_min(least), (accuracy - other) / 100
     return 1e4 * (torch.maximum(wrong, d.abs()) - d**2).clamp_min(0)
 
 
-def _spread(confidence: float, accuracy: float | None) -> float:
-    """Return how far, in points, a difference on one image may seem off at a confidence."""
+def _needed(drop: float, confidence: float, accuracy: float | None) -> float:
+    """Return how many images tell a drop, in points, from none."""
+    by_accuracy = (_spread(confidence, accuracy, 0.0) / drop) ** 2
+    alone = _spread(confidence, 100.0, 1.0) / drop  # of n images, of which 1 / (n + 2) is wrong
+    return max(100 * FEWEST / drop, by_accuracy, math.sqrt(1 + alone**2) - 1)
+
+
+def _spread(confidence: float, accuracy: float | None, least: float) -> float:
+    """Return how far, in points, a difference on one image may seem off at a confidence.
+
+    `least` is the share that is taken to be wrong at least.
+    """
     known = torch.tensor(ASSUMED if accuracy is None else accuracy, dtype=torch.float64)
-    sigma = math.sqrt(float(difference_variance(known, known)))
+    sigma = math.sqrt(float(difference_variance(known, known, least=least)))
     return max(float(norm.ppf(confidence)), 0.0) * sigma

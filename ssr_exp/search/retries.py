@@ -46,7 +46,7 @@ class Retries:
         if not drops or verdict.is_kept(min(drops.values()), self.belief.drop):
             return None
         retry = len(drops) - first + 1
-        one, needed = next_best(self.belief, list(drops)), retry * self.seeds
+        one, needed = next_best(self.belief, list(drops), drops), retry * self.seeds
         code = "" if one is None else self.belief.history.space.code(one)
         if one is not None and retry <= self.limit and self.is_tested(one):
             return one
@@ -125,15 +125,18 @@ class Retries:
         )
 
 
-def next_best(belief: Belief, failed: list[Architecture]) -> Architecture | None:
+def next_best(
+    belief: Belief, failed: list[Architecture], drops: Mapping[Architecture, float] | None = None
+) -> Architecture | None:
     """Find the cheapest good enough network that is likelier to keep its promise than others were.
 
     Where none is, as where the surrogate was too sure of those, the likeliest one that is left;
-    None if only the baseline is.
+    None if only the baseline is. What lies within one that lost too much, by `drops`, is refuted.
     """
     surest = max(belief.promises[a].probability for a in failed)
     baseline = belief.history.space.plan.baseline
     left = [a for a in answer.good_enough(belief) if a not in failed and a != baseline]
+    left = refuted.left(belief, drops or {}, left)
     likelier = (a for a in left if belief.promises[a].probability > surest)
     likeliest = max(left, key=lambda a: belief.promises[a].probability, default=None)
     return next(likelier, likeliest)

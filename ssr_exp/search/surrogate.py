@@ -265,7 +265,7 @@ def fit(
         model = gaussian_process.build(X[some], y[some], conf, segments, least)
         try:
             _fit_hyperparameters(model)
-        except ModelFittingError:
+        except (ModelFittingError, RuntimeError):  # which BoTorch's draw of other starts raises
             log.warning("the surrogate's hyperparameters could not be fitted: priors are used.")
             model = gaussian_process.build(X[some], y[some], conf, segments, least)
         if len(some) < len(X):

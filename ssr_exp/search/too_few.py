@@ -44,15 +44,18 @@ def check(
     if broken and baseline not in trained.networks:
         raise TooFew(_no_baseline(broken[0], is_loop=is_loop))
     if is_loop:
+        again = ", and tell failed ones again, study.tell(CODE, score, replace=True)"
         raise TooFew(
             f"the study has {counted(count, 'network')} with a score, and an answer needs "
-            f"{FEWEST}, the baseline among them: go on with study.ask()."
+            f"{FEWEST}, the baseline among them: go on with study.ask(){again * bool(failed)}."
         )
     also = f" ({len(failed)} runs failed or diverged)" if failed else ""
+    remedy = "type modifiers=sentinel_all rounds=1, and the search trains the first ones"
+    if failed:  # the plan of these is done
+        remedy = "type modifiers=random modifiers.count=8 rounds=1, which begins with others, too"
     raise TooFew(
         f"the study has {counted(count, 'network')} with a finished run{also}, and the "
-        f"surrogate needs {FEWEST}, the baseline among them: type modifiers=sentinel_all "
-        f"rounds=1, and the search trains the first ones.{strangers()}"
+        f"surrogate needs {FEWEST}, the baseline among them: {remedy}.{strangers()}"
     )
 
 
@@ -86,7 +89,8 @@ def _no_baseline(broken: Record, *, is_loop: bool) -> str:
         )
     if is_loop:
         remedy = "mend the training, then study.tell(CODE, score, replace=True)"
-    return (
-        f"the baseline {broken.status.value} ({broken.error}), and nothing can be compared without "
-        f"it: {remedy}."
-    )
+    why = f" ({broken.error})" if broken.error else ""
+    if not broken.error and not is_loop:  # every run that ends here says why
+        remedy = "leave its row out of the table, and the search trains it"
+    status = broken.status.value
+    return f"the baseline {status}{why}, and nothing can be compared without it: {remedy}."

@@ -97,6 +97,16 @@ def test_how_small_the_scores_are_does_not_change_how_likely_a_drop_is(size: flo
         assert found == pytest.approx(likely, abs=1e-4)
 
 
+def test_a_bound_does_not_make_a_promise_surer() -> None:
+    """A network expected at the bound loses on one side alone, by all of its deviation."""
+    scale = OutcomeScale(ACCURACY)
+    told = outcomes(scale, [100.0, 100.0], 0.8, 0.0)
+    mean = float(told.mean[1])
+    drop, sigma = Drops(scale, 0.5, 0.0).expected(told)
+    low = float(scale.back(torch.tensor(mean - 0.8, dtype=torch.float64)))
+    assert float(drop[1]) == 0.0 and float(sigma[1]) >= 100.0 - low
+
+
 def test_the_baseline_is_certain_to_keep_any_promise() -> None:
     scale = OutcomeScale(ACCURACY)
     for allowed in (0.0, 1.0):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
@@ -20,7 +21,7 @@ def test_a_drop_below_two_images_is_warned_of_and_the_advice_is_enough(images: i
     assert not val.too_coarse(float(advice))
 
 
-@pytest.mark.parametrize("accuracy", [None, 70.0, 99.0])
+@pytest.mark.parametrize("accuracy", [None, 70.0, 99.0, 100.0])
 @pytest.mark.parametrize("confidence", [0.5, 0.8, 0.95])
 @pytest.mark.parametrize("drop", [0.1, 0.5, 1.0, 3.0])
 def test_as_many_images_as_are_named_are_enough_and_one_less_is_not(
@@ -33,6 +34,19 @@ def test_as_many_images_as_are_named_are_enough_and_one_less_is_not(
     (needed,) = re.findall(r"([\d,]+) would", warning)
     count = int(needed.replace(",", ""))
     assert not warn(count) and warn(count - 1)
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+def test_no_error_in_few_images_is_no_certainty(confidence: float) -> None:
+    val = ValSet({"cat": 250}, tested=250)
+    sure = torch.full((1,), 100.0, dtype=torch.float64)
+    least = 1e4 / 252 / 250  # Laplace's rule: 1 of 252 wrong
+    assert float(val.variance(sure, sure, torch.zeros(1))) == pytest.approx(2 * least)
+    assert val.noise(100.0) == pytest.approx(math.sqrt(least * 251 / 252))
+    assert val.noise(0.0) == pytest.approx(val.noise(100.0))
+    assert val.too_coarse(0.2, confidence=confidence, accuracy=100.0)
+    large = torch.full((1,), 90.0, dtype=torch.float64)  # where some are wrong nothing changes
+    assert float(val.variance(large, large, torch.zeros(1))) == pytest.approx(2 * 1000 / 250)
 
 
 def test_no_number_of_images_tells_no_drop() -> None:
