@@ -58,6 +58,9 @@ class Picture:
 
 PICTURES = (
     Picture("cifar10", "cifar10", "trade", height=1430, study="resnet20-image_folder-48826d58"),
+    Picture(
+        "cifar10-resnet56", "cifar10", "trade", height=1430, study="resnet56-image_folder-ef6ebe88"
+    ),
     Picture("cifar10-scbp", "cifar10", "trade", study="resnet20-image_folder-ec8a03f6"),
     Picture("trade-offs", "demo", "trade", height=1430),
     Picture("surrogate", "demo", "surrogate"),

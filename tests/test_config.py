@@ -66,10 +66,10 @@ BAD = {  # by what is allowed
             "rounds",
         ],
         -1,
-    )
-    | {"recipe.warmup_epochs": math.nan},
+    ),
     "0 or more, and finite": {
         "recipe.weight_decay": math.inf,
+        "recipe.warmup_epochs": math.inf,
         "min_gain": math.nan,
         "dataset.mixup": -0.2,
         "dataset.cutmix": math.inf,

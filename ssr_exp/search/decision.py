@@ -75,11 +75,10 @@ def decide(
     kept = [a for a in tested if verdict.is_kept(drops[a], belief.drop)]
     if kept:
         network = min(kept, key=lambda a: (a not in promised, prices[a], drops[a], a))
-    else:  # what broke in all of its last trainings is passed over, as long as there is another
-        scored = [a for a in enough if math.isfinite(drops.get(a, 0.0))] or enough
-        network = scored[0]
-        if network in tested:
-            network = min(tested, key=lambda a: (drops[a], a))
+    elif enough[0] in tested:
+        network = min(tested, key=lambda a: (drops[a], a))
+    else:
+        network = enough[0]
     lost = drops.get(network, math.inf)
     drop = lost if math.isfinite(lost) else None  # without a score nothing is known
     return Decision(

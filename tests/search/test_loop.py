@@ -337,7 +337,7 @@ def test_too_few_records_are_told_when_nothing_is_to_be_trained(
 ) -> None:
     failed = [tell(a, status=Status.failed, val_acc=None) for a in first[max(count, 1) :]]
     world.all = [tell(a) for a in first[:count]] + failed
-    with pytest.raises(SsrError, match=f"the study has {words}.*modifiers=sentinel_all rounds=1"):
+    with pytest.raises(SsrError, match=f"the study has {words}.*modifiers=random modifiers"):
         begin(rounds=0).look()
 
 
