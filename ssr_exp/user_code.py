@@ -107,11 +107,15 @@ def name_of(make: Callable[..., Any]) -> str | None:
 
 
 def is_found(name: str, make: Callable[..., Any]) -> bool:
-    """Say whether a name finds just this callable, as that of an object's method does not."""
+    """Say whether a name finds this callable, as that of an object's method does not.
+
+    Of a module that was loaded anew it finds the new one.
+    """
     try:
-        return find(name) == make
+        found = find(name)
     except SsrError:
         return False
+    return found == make or not inspect.ismethod(make)
 
 
 def name_for_session(make: Callable[..., Any]) -> str:

@@ -142,10 +142,12 @@ class Launches:
                 begun = [m.folder for m in crowd if m not in ended and _has_begun(m, before)]
                 idle = 0 if ended or begun else idle + 1
                 self._any_began |= not idle
-                if idle >= IDLE and not self._any_began:
+                if idle >= IDLE and (len(crowd) == len(members) or not self._any_began):
                     raise SsrError(NONE_BEGAN.format(why=why)) from None
                 time.sleep(PAUSE_S * idle)  # an engine that is out of breath gets a moment
-                lost.update(begun if idle < IDLE else [m.folder for m in crowd] * (SUSPECT + 1))
+                if idle >= IDLE:  # others of this launch were trained
+                    begun, idle = [m.folder for m in crowd] * (SUSPECT + 1), 0
+                lost.update(begun)
                 hopeless = [member for member in crowd if lost[member.folder] > SUSPECT]
                 errors |= {member.folder: f"its process was lost ({why})" for member in hopeless}
                 ended += hopeless

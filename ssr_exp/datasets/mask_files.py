@@ -79,7 +79,8 @@ def numbers(path: Any, colours: dict[int, Any] | None = None) -> np.ndarray[Any,
         if colours is not None and mode in ("P", "PA"):
             palette = np.asarray(image.getpalette("RGB")).reshape(-1, 3).tolist()
             places = np.unique(values).tolist()
-            colours.update({at: tuple(palette[at]) for at in places if at < len(palette)})
+            known = [at for at in places if at < len(palette) and palette.count(palette[at]) == 1]
+            colours.update({at: tuple(palette[at]) for at in known})
     if values.ndim == 3:
         if (values != values[..., :1]).any():
             raise ValueError("it holds colours (RGB), and no numbers of classes")

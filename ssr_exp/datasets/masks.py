@@ -28,7 +28,7 @@ from ssr_exp.errors import SsrError
 
 MOST_CLASSES = 255
 MAX_THREADS = 8
-MANY, FEW, RARE, BRIGHT = 32, 4, 0.05, 200  # numbers; largest; share of the rest; of a number
+MANY, FEW, RARE, BRIGHT = 100, 4, 0.05, 200  # numbers; largest; share of the rest; of a number
 LARGEST = np.iinfo(np.int16).max + 2
 MASK_BYTES = 3  # of a pixel: its number in the file, int16, and its class, uint8
 
@@ -109,8 +109,6 @@ def _check_palettes(colours: Sequence[dict[int, Colour]], listing: MaskListing, 
     """
     first: dict[Colour, tuple[int, int]] = {}
     for number, held in enumerate(colours):
-        if len(set(held.values())) < len(held):  # a palette that says nothing
-            continue
         for at, colour in held.items():
             place, other = first.setdefault(colour, (at, number))
             if place != at:
@@ -130,7 +128,9 @@ def _check_smooth(masks: Tensor, there: Sequence[int], targets: Sequence[str], r
     """
     if len(there) <= MANY or max(there) < BRIGHT or len(there) <= len(targets):
         return
-    counts = sum(np.bincount(mask.ravel() + 1, minlength=LARGEST) for mask in masks.numpy())
+    counts = sum(
+        np.bincount(mask.ravel().astype(np.int64) + 1, minlength=LARGEST) for mask in masks.numpy()
+    )
     largest = np.sort(counts[1:])[::-1]
     if largest[FEW:].sum() < RARE * largest.sum():
         raise SsrError(

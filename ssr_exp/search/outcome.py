@@ -64,23 +64,20 @@ class OutcomeScale:
         share = self._share(values)
         return torch.logit(share) if kind is Scale.logit else -torch.log1p(-share)
 
-    def back(self, values: Tensor) -> Tensor:
-        """Map from the scale to outcomes in their unit, within the bounds, any shape."""
+    def back(self, values: Tensor, *, clamped: bool = True) -> Tensor:
+        """Map from the scale to outcomes in their unit, any shape; `clamped`: within the bounds."""
         kind, (low, high) = resolved(self.outcome, self.kind), self.outcome.limits
         if kind is Scale.identity:
-            return (self.outcome.sign * values).clamp(low, high)
+            outcomes = self.outcome.sign * values
+            return outcomes.clamp(low, high) if clamped else outcomes
         if kind is Scale.log:
             distance = (self._towards_bound() * values).exp()
             return low + distance if math.isfinite(low) else high - distance
         share = torch.sigmoid(values) if kind is Scale.logit else -torch.expm1(-values)
         share = share if self.outcome.sign > 0 else 1 - share
         span, margin = high - low, MARGIN * (high - low)
-        return (low + share * (span + 2 * margin) - margin).clamp(low, high)
-
-    @property
-    def best(self) -> float:
-        """The bound on the side of what is better, in the outcome's unit."""
-        return self.outcome.limits[1 if self.outcome.sign > 0 else 0]
+        outcomes = low + share * (span + 2 * margin) - margin
+        return outcomes.clamp(low, high) if clamped else outcomes
 
     def lowered(self, value: float, drop: float) -> float:
         """Make an outcome, given on the scale, worse by a drop in its unit."""

@@ -120,12 +120,9 @@ class Drops:
         drop = self.scale.outcome.sign * (scores[at] - scores)
         variance = outcomes.variance + noise / self.seeds
         width = variance.clamp_min(1e-12).sqrt()
-        ends = [self.scale.back(outcomes.mean + sign * width) for sign in (1, -1)]
-        slope = (ends[0] - ends[1]) / (2 * width)
-        # At a bound the better side says nothing of how much may be lost.
-        clamped = ends[0] == self.scale.best
-        clamped[at] = False
-        slope = torch.where(clamped, (scores - ends[1]) / width, slope)
+        # A bound on the better side says nothing of how much may be lost on the other.
+        better = self.scale.back(outcomes.mean + width, clamped=False)
+        slope = (better - self.scale.back(outcomes.mean - width)) / (2 * width)
         square = slope**2 * variance + slope[at] ** 2 * variance[at]
         square -= 2 * slope * slope[at] * outcomes.covariance
         if self.val is not None:

@@ -110,7 +110,7 @@ def dice_loss(logits: Tensor, y: Tensor, *, ignore_index: int = IGNORED) -> Tens
         ignore_index: label of the pixels that do not count.
     """
     counts = (y != ignore_index)[:, None]
-    shares = logits.float().softmax(1) * counts  # sums over pixels are beyond half precision
+    shares = _whole(logits).softmax(1) * counts
     held = F.one_hot(torch.where(counts[:, 0], y, 0), logits.shape[1]).movedim(-1, 1) * counts
     axes = [0, *range(2, logits.ndim)]
     overlap, total = (shares * held).sum(axes), (shares + held).sum(axes)
@@ -121,7 +121,12 @@ def dice_loss(logits: Tensor, y: Tensor, *, ignore_index: int = IGNORED) -> Tens
 
 def _rows(logits: Tensor) -> Tensor:
     """Write logits of pixels as rows: cross-entropy of these is deterministic on a GPU, too."""
-    return logits.movedim(1, -1).flatten(0, -2).float()  # whose mean is of more than half can count
+    return _whole(logits).movedim(1, -1).flatten(0, -2)
+
+
+def _whole(logits: Tensor) -> Tensor:
+    """Have single precision at least: sums over pixels are beyond what half precision counts."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def check_sizes(outputs: Tensor, y: Tensor) -> None:

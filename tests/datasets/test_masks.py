@@ -144,13 +144,20 @@ def test_palettes_of_their_own_are_refused_and_one_of_all_is_not(
     assert "masks/00.png" in said or "masks/01.png" in said
     load(write(tmp_path / "one", save=as_palette))
 
+    def black_twice(mask: Mask, path: Path) -> None:  # 0, and 255, which counts nowhere
+        mask = mask.copy()
+        mask[mask == (0 if int(path.stem) % 2 else 2)] = 255 if int(path.stem) % 2 else 0
+        as_palette(mask, path)
+
+    load(write(tmp_path / "two", save=black_twice))
+
 
 def test_smoothed_edges_are_no_classes(tmp_path: Path, load: Load) -> None:
-    greys = iter(range(40, 40 + 2 * COUNT))
+    greys = iter(range(40, 40 + 6 * COUNT))
 
     def smooth(mask: Mask, path: Path) -> None:
         values = np.where(mask > 0, 255, 0).astype(np.uint8)
-        values[0, :2] = next(greys), next(greys)
+        values[0, :6] = [next(greys) for _ in range(6)]
         Image.fromarray(values).save(path)
 
     root = write(tmp_path / "set", save=smooth)
