@@ -128,9 +128,9 @@ def _check_smooth(masks: Tensor, there: Sequence[int], targets: Sequence[str], r
     """
     if len(there) <= MANY or max(there) < BRIGHT or len(there) <= len(targets):
         return
-    counts = sum(
-        np.bincount(mask.ravel().astype(np.int64) + 1, minlength=LARGEST) for mask in masks.numpy()
-    )
+    counts = np.zeros(LARGEST, np.int64)
+    for mask in masks.numpy():
+        counts += np.bincount(mask.ravel().astype(np.int64) + 1, minlength=LARGEST)
     largest = np.sort(counts[1:])[::-1]
     if largest[FEW:].sum() < RARE * largest.sum():
         raise SsrError(
