@@ -2,16 +2,15 @@
 
 Modules that can (`reset_parameters`) draw for themselves. Then what the seed's constructor did on
 top is repeated: parameters that are constant in the seed (norm gains, zeroed residual gains,
-layer scales) take that constant, values that were chosen (`is_set`) are kept, orthogonal weights
-are drawn so again, and if the seed's convolutions follow one of the common rules, with a spread
-that shrinks with the fan, the rescaled ones are drawn by the same rule for their own fans; so are
-weights of products that modules of the user's own hold. Rules: He et al. 2015
+layer scales) take that constant, values that were chosen (`chosen_values`) are kept, orthogonal
+weights are drawn so again, and if the seed's convolutions follow one of the common rules, with a
+spread that shrinks with the fan, the rescaled ones are drawn by the same rule for their own fans;
+so are weights of products that modules of the user's own hold. Rules: He et al. 2015
 (https://arxiv.org/abs/1502.01852), Glorot and Bengio 2010, and Saxe et al. 2014.
 """
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,16 +25,13 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from ssr_exp.rescaling.chosen_values import LAYERS, SHORTEST, draws, is_constant, is_set
 from ssr_exp.rescaling.plan import PlannedTensor
 
 SIGMAS = 5  # how far a sample's standard deviation may stray from the rule's
 SMALLEST_SAMPLE = 256  # elements; fewer say too little of a spread that others share
 SMALLEST_OWN = 16  # elements that say how far one layer's spread is from a rule's
-SHORTEST = 8  # entries that may show a pattern; fewer rise or fall by chance
-SMOOTH = 64  # entries that may show that neighbours are alike
-LONGEST = 4096  # entries that are looked at
 POWER_ITERATIONS = 15  # of spectral norm, as PyTorch's own at its start
-LAYERS = (nn.modules.conv._ConvNd, nn.Linear)  # those that most networks are made of
 
 Rule = Callable[[float, float, int], float]
 """The standard deviation of weights for a fan in, a fan out and a number of groups."""
@@ -132,7 +128,7 @@ def _draw(
         for kind, rule in rules.items()
         if isinstance(owner, kind) and rule is not None and sample.is_near(rule)
     )
-    if _is_constant(original):
+    if is_constant(original):
         parameter.fill_(original.flatten()[0])
     elif parameter.is_complex() and parameter.isnan().any():
         parts = _Sample(torch.view_as_real(original), owner)
@@ -206,75 +202,6 @@ def _votes(sample: _Sample, fans: Rule, samples: Sequence[_Sample]) -> int:
     alike = (one for one in samples if one.kind is sample.kind)
     each = ([one.follows(rule, normal=sample.is_normal) for rule in rules] for one in alike)
     return sum(by_gain - by_spread for by_gain, by_spread in each)
-
-
-def is_set(original: Tensor, owner: nn.Module, name: str, weight: Tensor | None) -> bool:
-    """Say whether a parameter's first values were set, not drawn, and are more than a constant.
-
-    They show a pattern, few of them were chosen (an identity, a grey mix: they repeat, or no module
-    draws them), or they are biases that PyTorch's own draw cannot give (priors of classes).
-
-    Args:
-        original: the parameter, as the seed network's constructor left it.
-        owner: the module that holds it.
-        name: that it has there.
-        weight: beside it there.
-    """
-    by_itself = draws(owner)
-    if is_patterned(original, by_itself=by_itself):
-        return True
-    if original.is_meta or not original.is_floating_point() or _is_constant(original):
-        return False
-    count = original.numel()
-    if count < SHORTEST and (not by_itself or len(original.unique()) < count):
-        return True
-    if name != "bias" or weight is None or weight.is_meta or not isinstance(owner, LAYERS):
-        return False
-    return float(original.abs().max()) > 1.001 / math.sqrt(weight[0].numel())
-
-
-def draws(owner: nn.Module) -> bool:
-    """Say whether a module draws its own weights, when it is asked to and told nothing."""
-    reset = getattr(owner, "reset_parameters", None)
-    if not callable(reset):
-        return False
-    return all(p.default is not p.empty for p in inspect.signature(reset).parameters.values())
-
-
-def is_patterned(original: Tensor, *, by_itself: bool) -> bool:
-    """Say whether a parameter's first values were set and not drawn: a kernel, a table, edges.
-
-    Few values that repeat (a bilinear kernel, an identity), a sequence that only rises or falls,
-    or, if not drawn `by_itself` by its module, values of which each is near the next (sines).
-    """
-    if original.is_meta or original.numel() < SHORTEST or not original.is_floating_point():
-        return False
-    if _is_constant(original):
-        return False
-    values = original.flatten()[:LONGEST].double()
-    steps = values.diff()
-    if _repeats(original.flatten()) or bool((steps > 0).all() or (steps < 0).all()):
-        return True
-    if original.ndim > 1 and _repeats(original.flatten(1)[:, :SHORTEST].flatten()):
-        return True  # whole rows, as those of an upsampling by a pixel shuffle
-    return not by_itself and any(_is_smooth(original, dim) for dim in range(original.ndim))
-
-
-def _repeats(values: Tensor) -> bool:
-    """Say whether at most a quarter of the values differ."""
-    values = values[:LONGEST]
-    few = len(values) // 4 if values.dtype.itemsize >= 4 else min(16, len(values) // 4)
-    return len(values) >= SHORTEST and len(values.double().unique()) <= few
-
-
-def _is_smooth(original: Tensor, dim: int) -> bool:
-    """Say whether entries are near their neighbours along a dimension; random ones are not."""
-    centred = original.double() - original.double().mean(dim, keepdim=True)
-    if original.shape[dim] < SHORTEST or original.numel() < SMOOTH:
-        return False
-    rest = original.shape[dim] - 1
-    products = centred.narrow(dim, 1, rest) * centred.narrow(dim, 0, rest)
-    return bool(products.mean() > 0.7 * centred.square().mean())
 
 
 def _follow_lengths(network: nn.Module, seed: nn.Module, names: Mapping[str, str]) -> None:
@@ -398,7 +325,7 @@ class _Sample:
     def says_something(self, least: int = SMALLEST_SAMPLE) -> bool:
         if self.weight.numel() < least or self.weight.is_meta or self.weight.is_complex():
             return False
-        return 0 < self.std < math.inf and not _is_constant(self.weight)
+        return 0 < self.std < math.inf and not is_constant(self.weight)
 
     def follows(self, rule: Rule, *, normal: bool) -> bool:
         """Compare its spread and its shape with a rule's."""
@@ -433,13 +360,6 @@ def _fans(weight: Tensor, owner: nn.Module) -> tuple[float, float, int]:
     groups = getattr(owner, "groups", 1)  # which may be anything of a user's own
     is_count = isinstance(groups, int) and groups > 0
     return weight.shape[1] * kernel, weight.shape[0] * kernel, groups if is_count else 1
-
-
-def _is_constant(parameter: Tensor) -> bool:
-    if parameter.is_meta:
-        return False
-    values = parameter.flatten()
-    return all(bool((part == values[0]).all()) for part in (values[:LONGEST], values))
 
 
 def _owners(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -11,7 +11,7 @@ from itertools import chain
 from torch import Tensor, fx, nn
 
 from ssr_exp import terminal
-from ssr_exp.rescaling import initialise
+from ssr_exp.rescaling import chosen_values, initialise
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.rescaling.tracing.attributes import NOT_WIDTHS
 from ssr_exp.rescaling.tracing.channel_groups import Form
@@ -98,7 +98,7 @@ def _patterned(network: nn.Module, traced: Trace) -> Iterator[str]:
         for name, parameter in module.named_parameters(prefix=path, recurse=False):
             is_learnt = parameter.requires_grad and name in traced.reached
             own, weight = name.rpartition(".")[2], module._parameters.get("weight")
-            if is_learnt and initialise.is_set(parameter.detach(), module, own, weight):
+            if is_learnt and chosen_values.is_set(parameter.detach(), module, own, weight):
                 yield name
 
 
@@ -107,7 +107,7 @@ def _marked(network: nn.Module, plan: Plan) -> Iterator[str]:
     small = plan.sizes(plan.smallest)
     for path, module in network.named_modules():
         fixed = dict(module.named_buffers(recurse=False))
-        if not initialise.draws(module):  # that a layer's weights do not learn is said already
+        if not chosen_values.draws(module):  # that a layer's weights do not learn is said already
             parameters = module.named_parameters(recurse=False)
             fixed |= {name: p for name, p in parameters if not p.requires_grad}
         for own_name, tensor in fixed.items():

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import adapt, initialise, replacing
+from ssr_exp.rescaling import adapt, chosen_values, replacing
 from ssr_exp.rescaling.inputs import Example
 
 LOADED = 0.1  # share of the weights that are loaded where a constructor gives trained ones
@@ -82,7 +82,7 @@ def constructed(network: nn.Module, again: nn.Module, part: str | None = None) -
         for name, tensor in network.named_parameters()
         if name in names
         and replacing.is_telling(tensor.detach())
-        and not initialise.is_patterned(tensor.detach(), by_itself=True)
+        and not chosen_values.is_patterned(tensor.detach(), by_itself=True)
     }
     share = sum(size for name, size in sizes.items() if name in same) / max(1, sum(sizes.values()))
     return Constructed(same, tuple(name for name in names if name not in same), share)

@@ -1568,35 +1568,30 @@ def test_a_network_is_validated_once_an_epoch(
     assert len(record.scores) == 3
 
 
-def test_what_no_checkpoint_keeps_is_not_given_back_as_none(
-    asked: Callable[..., Config], caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("keeps", "table"),
+    [
+        ("kept['table'] = object()", 5),
+        ("kept['table'], kept['lr_schedulers'] = 7, [{'values': object()}]", 7),
+    ],
+)
+def test_a_hook_is_given_what_it_kept_or_is_not_called(
+    asked: Callable[..., Config], caplog: pytest.LogCaptureFixture, keeps: str, table: int
 ) -> None:
+    """What a schedule lost is none of the module's."""
     text = code(
         "self.table = 5",
-        "def on_save_checkpoint(self, kept): kept['table'] = object()\n"
+        f"def on_save_checkpoint(self, kept): {keeps}\n"
         "    def on_load_checkpoint(self, kept): self.table = kept['table']",
     )
     conf = asked(text)
     trained(conf)
     (job,) = run.plan(conf)
-    assert own_module.load(run.folder(Store(conf.paths.runs), job), trust=True).table == 5
-    assert "keeps no table, so Lit.on_load_checkpoint is not called" in caplog.text
-
-
-def test_a_hook_is_called_where_a_schedule_lost_something_and_the_module_nothing(
-    asked: Callable[..., Config], caplog: pytest.LogCaptureFixture
-) -> None:
-    text = code(
-        "self.table = 5",
-        "def on_save_checkpoint(self, kept):\n"
-        "        kept['table'], kept['lr_schedulers'] = 7, [{'values': object()}]\n"
-        "    def on_load_checkpoint(self, kept): self.table = kept['table']",
-    )
-    conf = asked(text)
-    trained(conf)
-    (job,) = run.plan(conf)
-    assert own_module.load(run.folder(Store(conf.paths.runs), job), trust=True).table == 7
-    assert "on_load_checkpoint is not called" not in caplog.text
+    loaded = own_module.load(run.folder(Store(conf.paths.runs), job), trust=True)
+    assert loaded.table == table
+    said = "keeps no table, so Lit.on_load_checkpoint is not called"
+    assert (said in caplog.text) == (table == 5)
+    assert ("on_load_checkpoint is not called" in caplog.text) == (table == 5)
 
 
 def test_weights_that_setup_loads_are_warned_of(

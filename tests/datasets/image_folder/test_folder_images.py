@@ -188,6 +188,17 @@ def test_a_folder_of_files_that_are_no_images_is_refused_whatever_is_left_out(
         assert "6 files cannot be read" in refused(root, stream=stream, skip_corrupt=9)
 
 
+def test_a_part_of_which_nothing_can_be_read_is_refused_though_it_may_be_left_out(
+    root: Path, refused: Callable[..., str]
+) -> None:
+    noise(root, **{"train/cat": 6, "train/dog": 6, "val/cat": 2, "val/dog": 2})
+    for path in (root / "val").rglob("*.png"):
+        path.write_bytes(b"no image")
+    for stream in (False, True):
+        said = refused(root, stream=stream, skip_corrupt=9)
+        assert "all 4 images of val in" in said and "are damaged: replace them" in said
+
+
 def test_a_folder_is_looked_at_once(
     root: Path, load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
