@@ -313,16 +313,14 @@ def _unwrapped(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict
     return found
 
 
-def keep_weights(
-    job: Job, candidate: Candidate, folder: Path, state: Mapping[str, Tensor] | None = None
-) -> None:
+def keep_weights(job: Job, candidate: Candidate, folder: Path, state: object = None) -> None:
     """Keep what a training left, as the checkpoint of its run.
 
     Args:
         job: the run.
         candidate: whose network was trained.
         folder: of the run.
-        state: a state dict of the network; None: what its parameters are now.
+        state: a state dict of the network, which is checked; None: what its parameters are now.
 
     Raises:
         SsrError: if it is of another network, or no state dict.
