@@ -51,7 +51,7 @@ demo-segmentation: $(READY) ## The same for a small U-Net on embedded images wit
 	$(BIN)/ssr export paths.runs=runs/demo_segmentation run=best format=onnx
 
 test: $(READY) ## Run the unit tests
-	$(PYTEST) $(SPREAD) $(LISTED) -m '$(QUICK)' $(if $(CI),$(TYPED))
+	$(PYTEST) $(SPREAD) $(LISTED) -m '$(QUICK)' $(TYPED)
 
 lint: $(READY)
 	$(BIN)/ruff check .
