@@ -107,7 +107,7 @@ def name_of(make: Callable[..., Any]) -> str | None:
 
 
 def is_found(name: str, make: Callable[..., Any]) -> bool:
-    """Say whether a name finds this callable, as that of an object's method does not.
+    """Say whether a name finds this callable, as that of a method or of a wrapper may not.
 
     Of a module that was loaded anew it finds the new one.
     """
@@ -115,7 +115,7 @@ def is_found(name: str, make: Callable[..., Any]) -> bool:
         found = find(name)
     except SsrError:
         return False
-    return found == make or not inspect.ismethod(make)
+    return found == make or not (inspect.ismethod(make) or hasattr(make, "__wrapped__"))
 
 
 def name_for_session(make: Callable[..., Any]) -> str:

@@ -595,8 +595,9 @@ def test_a_lease_outlives_its_process_and_ends(
     late = other.ask()
     assert isinstance(late, Candidate) and late.code == again.code  # it expired
     one.tell(again, 0.6)  # a late result counts
-    other.tell(late, 0.7)  # and the first one stays
+    other.tell(late, 0.7, weights=late.network)  # and the first one stays
     assert [r.score for r in one.records() if r.network == late.code] == [0.6]
+    assert not (late.folder / LAST_CHECKPOINT).exists()  # which has no weights of another's
     renewed = one.ask(lease_s=0.05)
     assert isinstance(renewed, Candidate)
     one.renew(renewed, 60)
@@ -754,6 +755,15 @@ def test_a_method_of_an_object_is_no_name_that_can_be_imported(begin: Begin, cap
     assert "make_network has no name that can be imported" in caplog.text
     first_four(study)
     assert study.answer().code
+
+
+def test_what_a_wrapper_makes_is_not_named_as_what_it_wraps(begin: Begin, caplog: Any) -> None:
+    @functools.wraps(shapes.make_network)
+    def make() -> nn.Module:
+        return shapes.make_network()
+
+    begin(make)
+    assert "make_network has no name that can be imported" in caplog.text
 
 
 def test_what_a_spawned_process_calls_its_script_is_the_scripts_name(

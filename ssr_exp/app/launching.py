@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from threading import Condition, Lock, Thread
+from threading import Condition, Event, Lock, Thread
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
@@ -38,10 +38,10 @@ Stamps = tuple[int | None, int | None]
 log = logging.getLogger(__name__)
 
 SUSPECT = 2  # times that a training was lost, after which it is tried a last time
-IDLE = 3  # launches in a row that ended before any training began
-PAUSE_S = 5.0  # before such a launch is repeated; twice as long the next time
+IDLE = 3  # launches in a row that ended before a training began
+PAUSE_S, LONGEST_S = 5.0, 600.0  # before such a launch is repeated; twice as long the next time
 NONE_BEGAN = (
-    "the launcher ended before any training began ({why}): mend that, or type "
+    f"the launcher ended {IDLE} times before a training began ({{why}}): mend that, or type "
     "hydra/launcher=basic to train in this process."
 )
 QUIET_S = 20.0  # that nothing of a launch has run, after which what is left is launched again
@@ -66,9 +66,10 @@ class Launches:
     _under_way: int = field(default=0, init=False)
     _numbering: Lock = field(default_factory=Lock, init=False)
     _numbered: int = field(default=0, init=False)
-    _is_closed: bool = field(default=False, init=False)
-    _any_began: bool = field(default=False, init=False)  # a training of this command
+    _closed: Event = field(default_factory=Event, init=False)
+    _begun: dict[Path, int | None] = field(default_factory=dict, init=False)  # when launched last
     _launched: set[Path] = field(default_factory=set, init=False)  # and not known to have ended
+    _idle: set[Path] = field(default_factory=set, init=False)  # launched, and ended unbegun
 
     @property
     def is_under_way(self) -> bool:
@@ -97,7 +98,7 @@ class Launches:
 
     def close(self) -> None:
         """End what is under way in joblib's processes, and launch nothing more in any thread."""
-        self._is_closed = True
+        self._closed.set()
         launchers.abandon(self.launcher)
 
     @contextmanager
@@ -120,6 +121,7 @@ class Launches:
         """Launch until each member has come to an end, raised an error, or was lost too often."""
         errors: Errors = {}
         left, lost, idle, stops = list(members), Counter[Path](), 0, 0
+        before_idle: dict[Path, int | None] = {}
         shared = launchers.shares_fate(self.launcher)
         while left:
             crowd = [m for m in left if lost[m.folder] < SUSPECT or not shared] or left[:1]
@@ -128,7 +130,7 @@ class Launches:
             try:
                 with self._turn(alone=bool(lost)) if shared else nullcontext():
                     errors |= self._launch(crowd, *extra)
-                ended, self._any_began = crowd, True
+                ended, idle = crowd, 0
             except SsrError:
                 raise
             except Exception as error:  # a launcher that lost a job; the records say which
@@ -140,20 +142,27 @@ class Launches:
                     _outwait(crowd, before)
                 ended = _ended(crowd, before)
                 begun = [m.folder for m in crowd if m not in ended and _has_begun(m, before)]
-                idle = 0 if ended or begun else idle + 1
-                self._any_began |= not idle
-                if idle >= IDLE and (len(crowd) == len(members) or not self._any_began):
-                    raise SsrError(NONE_BEGAN.format(why=why)) from None
-                time.sleep(PAUSE_S * idle)  # an engine that is out of breath gets a moment
-                if idle >= IDLE:  # others of this launch were trained
-                    begun, idle = [m.folder for m in crowd] * (SUSPECT + 1), 0
+                if ended or begun:
+                    idle = 0
+                elif (idle := idle + 1) == 1:
+                    before_idle = self._beginnings()
+                    self._idle |= {*before}
+                if idle >= IDLE:
+                    others_begin = self._beginnings().items() - before_idle.items()
+                    if len(crowd) < len(members) or others_begin:
+                        begun, idle = [*before] * (SUSPECT + 1), 0  # it is not the launcher
+                    elif self._launched <= self._idle:
+                        raise SsrError(NONE_BEGAN.format(why=why)) from None
+                if idle:  # an engine that is out of breath gets a moment
+                    self._closed.wait(min(PAUSE_S * 2 ** min(idle - 1, 9), LONGEST_S))
                 lost.update(begun)
                 hopeless = [member for member in crowd if lost[member.folder] > SUSPECT]
                 errors |= {member.folder: f"its process was lost ({why})" for member in hopeless}
                 ended += hopeless
                 if again := len(crowd) - len(ended):
                     log.info("launching %s again", counted(again, "network"))
-            self._launched.difference_update(member.folder for member in crowd)
+            self._launched -= {*before}
+            self._idle -= set() if idle else {*before}
             left = [member for member in left if member not in ended]
         return errors
 
@@ -164,6 +173,7 @@ class Launches:
         words = (*self.loudness(), *extra)
         jobs = [[*member.overrides, *_study(member), *words] for member in members]
         self._launched.update(member.folder for member in members)
+        self._begun |= {member.folder: _stamps(member)[1] for member in members}
         with self._numbering:
             first, self._numbered = self._numbered, self._numbered + len(jobs)
         launch = partial(self.launcher.launch, jobs, initial_job_idx=first)
@@ -176,8 +186,13 @@ class Launches:
             if result.status is JobStatus.FAILED or result._return_value == BUSY
         }
 
+    def _beginnings(self) -> dict[Path, int | None]:
+        """Keep the trainings that have begun since they were launched, with when, in ns."""
+        now = {folder: written_ns(folder / CONFIG_FILE) for folder in [*self._begun]}
+        return {f: when for f, when in now.items() if when not in (None, self._begun[f])}
+
     def _refuse_if_closed(self) -> None:
-        if self._is_closed:
+        if self._closed.is_set():
             raise SsrError("the command is ending: nothing more is launched.")
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ssr_exp.errors import SsrError, cause
-from ssr_exp.rescaling import initialise, input_examples, meta
+from ssr_exp.rescaling import chosen_values, initialise, input_examples, meta
 from ssr_exp.rescaling.inputs import Example
 
 SIZES = (32, 64, 96, 128, 224)  # pixels: those that are proposed where the images are too small
@@ -223,6 +223,8 @@ def _redraw(conv: nn.Conv2d, in_channels: int, kernel: tuple[int, ...], std: flo
         nn.init.kaiming_normal_(conv.weight, mode=mode, nonlinearity="relu")
     else:
         nn.init.normal_(conv.weight, std=std)
+    if conv.bias is not None and not chosen_values.is_constant(conv.bias.detach()):
+        nn.init.uniform_(conv.bias, -(bound := weight[0].numel() ** -0.5), bound)
 
 
 def _mode(weight: Tensor) -> Any:

@@ -12,7 +12,7 @@ so are weights of products that modules of the user's own hold. Rules: He et al.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,12 +25,14 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from ssr_exp.rescaling.chosen_values import LAYERS, SHORTEST, draws, is_constant, is_set
+from ssr_exp.rescaling import chosen_values, copying
+from ssr_exp.rescaling.chosen_values import LAYERS, SHORTEST, draws, is_constant
 from ssr_exp.rescaling.plan import PlannedTensor
 
 SIGMAS = 5  # how far a sample's standard deviation may stray from the rule's
 SMALLEST_SAMPLE = 256  # elements; fewer say too little of a spread that others share
 SMALLEST_OWN = 16  # elements that say how far one layer's spread is from a rule's
+PARTS = "parametrizations.weight.original"  # what a weight is computed from
 POWER_ITERATIONS = 15  # of spectral norm, as PyTorch's own at its start
 
 Rule = Callable[[float, float, int], float]
@@ -87,24 +89,84 @@ def fresh(
     for module in network.modules():
         if draws(module):
             module.reset_parameters()  # type: ignore[operator]
-    originals = dict(seed.named_parameters())
+    originals, owners = dict(seed.named_parameters()), dict(list_owners(seed))
+    rescaled = dict(list_owners(network))
     rules = {kind: _rule(seed, kind) for kind in LAYERS}
-    owners, samples = dict(_owners(network)), _samples(seed, leaves)
+    samples, is_set = _samples(seed, leaves), set(chosen(seed))
+    otherwise = _drawn_otherwise(seed, owners, {names[name] for name in learnt} - is_set)
     with torch.no_grad():
         for name, parameter in learnt.items():
-            original, (path, _, end) = originals[names[name]].detach(), names[name].rpartition(".")
-            weight = originals.get(f"{path}.weight".lstrip("."))
-            if is_set(original, owners[name], end, weight):
-                parameter.copy_(cut(names[name], original, parameter.shape))
-            else:
-                sample = _Sample(original, owners[name], leaves[names[name]].out)
-                _draw(parameter, sample, rules, samples)
+            role = names[name]
+            original = originals[role].detach()
+            if role in is_set:
+                parameter.copy_(_kept(role, original, parameter.shape, cut))
+                continue
+            if role in otherwise:
+                parameter.fill_(math.nan)
+            sample = _Sample(original, owners[role], leaves[role].out, rescaled[name])
+            _draw(parameter, sample, rules, samples)
+            if chosen_values.repeats_rows(original):
+                rows = cut(role, original, parameter.shape).flatten(1).double().cpu().numpy()
+                first: dict[bytes, int] = {}
+                alike = [first.setdefault(row.tobytes(), at) for at, row in enumerate(rows)]
+                parameter.copy_(parameter[alike])
         _follow_lengths(network, seed, names)
         for tensor, value in zip(kept, values, strict=True):
             if id(tensor) not in anew or not tensor.isfinite().all():
                 tensor.copy_(value)
         for module in network.modules():
             _settle(module)
+
+
+def chosen(network: nn.Module) -> Iterator[str]:
+    """Name the parameters of which a constructor chose the first values: see `chosen_values`."""
+    own = dict(network.named_parameters(remove_duplicate=False))
+    is_trained = chosen_values.is_trained(network)
+    for name, owner in list_owners(network):
+        path, _, end = name.rpartition(".")
+        computed = ("weight", "weight_v", "weight_orig", *(f"{PARTS}{n}" for n in ("1", "", "0")))
+        beside = (own.get(f"{path}.{weight}".lstrip(".")) for weight in computed)
+        weight = next((one for one in beside if one is not None), None)
+        if chosen_values.is_set(own[name].detach(), owner, end, weight, is_trained=is_trained):
+            yield name
+
+
+def _kept(name: str, original: Tensor, shape: torch.Size, cut: Cut) -> Tensor:
+    """Cut chosen values; of ordered ones, as edges of bands are, the whole range stays."""
+    if not chosen_values.is_ordered(original):
+        return cut(name, original, shape)
+    for dim, size in enumerate(shape):
+        at = torch.linspace(0, original.shape[dim] - 1, size, device=original.device)
+        original = original.index_select(dim, at.round().long())
+    return original
+
+
+def _drawn_otherwise(
+    seed: nn.Module, owners: Mapping[str, nn.Module], names: Collection[str]
+) -> set[str]:
+    """Name what the constructor drew otherwise than its module does, as 0.02 of an embedding.
+
+    Of the usual layers the spread is looked at anyway.
+    """
+    found, drawn = set(), dict[nn.Module, Mapping[str, Tensor]]()
+    for name in names:
+        own, tensor, end = owners[name], seed.get_parameter(name).detach(), name.rpartition(".")[2]
+        if isinstance(own, LAYERS) or end not in own._parameters or not draws(own):
+            continue
+        if tensor.numel() < SMALLEST_OWN or not tensor.is_floating_point() or is_constant(tensor):
+            continue
+        if own not in drawn:
+            again: Any = copying.copied(own, {})
+            with torch.random.fork_rng(devices=[]):
+                again.reset_parameters()
+            drawn[own] = again._parameters
+        other = drawn[own][end].detach().double()
+        spread, error = tensor.double().std(), SIGMAS / math.sqrt(tensor.numel())
+        strays = (spread / other.std() - 1).abs() > error  # too, where it draws a constant
+        strays |= (tensor.double().mean() - other.mean()).abs() > error * spread
+        if strays or _Sample(tensor, own).is_orthogonal:
+            found.add(name)
+    return found
 
 
 def _statistics(network: nn.Module) -> Iterator[Tensor]:
@@ -135,10 +197,10 @@ def _draw(
         _draw(torch.view_as_real(parameter), parts, {}, ())
     elif parameter.is_complex():
         return  # as its module drew it
-    elif sample.of_layer and sample.is_orthogonal:
+    elif (sample.of_layer or parameter.isnan().any()) and sample.is_orthogonal:
         nn.init.orthogonal_(parameter, sample.gain)
     elif sample.of_layer and (rule := next(fitting, None)) is not None:
-        parameter.normal_(0, rule(*_fans(parameter, owner)))
+        parameter.normal_(0, rule(*_fans(parameter, sample.rescaled or owner)))
     elif sample.of_layer and sample.says_something(SMALLEST_OWN):
         _draw_by_own_rule(parameter, sample, samples)
     elif parameter.isnan().any():
@@ -161,7 +223,7 @@ def _draw_by_own_rule(parameter: Tensor, sample: _Sample, samples: Sequence[_Sam
     if is_drawn and sample.follows(DEFAULT, normal=False):
         return
     for rule in (DEFAULT, *RULES):
-        std = rule(*_fans(parameter, sample.owner))
+        std = rule(*_fans(parameter, sample.rescaled or sample.owner))
         if sample.follows(rule, normal=True):
             parameter.normal_(0, std)
             return
@@ -189,7 +251,7 @@ def _growth(parameter: Tensor, sample: _Sample, samples: Sequence[_Sample]) -> f
         rule, votes = max(((r, _votes(sample, r, samples)) for r in FANS), key=lambda pair: pair[1])
         if votes <= 0:
             return 1
-    return rule(*sample.fans(parameter)) / rule(*sample.fans(sample.weight))
+    return rule(*sample.fans(parameter, sample.rescaled)) / rule(*sample.fans(sample.weight))
 
 
 def _votes(sample: _Sample, fans: Rule, samples: Sequence[_Sample]) -> int:
@@ -285,6 +347,7 @@ class _Sample:
     weight: Tensor
     owner: nn.Module
     out: tuple[int, ...] = ()  # dimensions of channels that a product puts out, if it is known
+    rescaled: nn.Module | None = None  # what owns that weight of the rescaled network
 
     @property
     def of_layer(self) -> bool:
@@ -338,15 +401,15 @@ class _Sample:
         strays = abs(self.std / expected - 1)  # of few elements far, but not to nearly nothing
         return self.std > expected / 4 and strays < SIGMAS / math.sqrt(2 * self.weight.numel())
 
-    def fans(self, weight: Tensor) -> tuple[float, float, int]:
+    def fans(self, weight: Tensor, owner: nn.Module | None = None) -> tuple[float, float, int]:
         """Count the fans of its weight, at any width; a user's own may be turned."""
         is_turned = self.out == (1,) and not isinstance(self.owner, nn.modules.conv._ConvNd)
-        return _fans(weight.transpose(0, 1) if is_turned else weight, self.owner)
+        return _fans(weight.transpose(0, 1) if is_turned else weight, owner or self.owner)
 
 
 def _samples(seed: nn.Module, leaves: Mapping[str, PlannedTensor]) -> list[_Sample]:
     """List the weights of products that are large enough to tell a rule."""
-    owners = dict(_owners(seed))
+    owners = dict(list_owners(seed))
     return [
         _Sample(weight.detach(), owners[name], leaves[name].out)
         for name, weight in seed.named_parameters()
@@ -362,7 +425,7 @@ def _fans(weight: Tensor, owner: nn.Module) -> tuple[float, float, int]:
     return weight.shape[1] * kernel, weight.shape[0] * kernel, groups if is_count else 1
 
 
-def _owners(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def list_owners(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Name the module of each parameter; of a parametrized one, whose weight it is."""
     for path, module in network.named_modules():
         if isinstance(module, ParametrizationList):

@@ -94,12 +94,9 @@ def _chosen(network: nn.Module, plan: Plan) -> Iterator[tuple[str, str]]:
 
 
 def _patterned(network: nn.Module, traced: Trace) -> Iterator[str]:
-    for path, module in network.named_modules():
-        for name, parameter in module.named_parameters(prefix=path, recurse=False):
-            is_learnt = parameter.requires_grad and name in traced.reached
-            own, weight = name.rpartition(".")[2], module._parameters.get("weight")
-            if is_learnt and chosen_values.is_set(parameter.detach(), module, own, weight):
-                yield name
+    for name in initialise.chosen(network):
+        if network.get_parameter(name).requires_grad and name in traced.reached:
+            yield name
 
 
 def _marked(network: nn.Module, plan: Plan) -> Iterator[str]:

@@ -14,8 +14,8 @@ from ssr_exp.runs.score import Score
 
 EVEN = 0.5  # confidence: what looks good enough is, and nothing more is promised
 NEXT = (
-    "train more rounds, or longer, allow a larger objective.max_drop, or test with more seeds "
-    "(finalists.seeds)"
+    "train more rounds, or longer, allow a larger objective.max_drop (and cap.drop, where one is "
+    "set), or test with more seeds (finalists.seeds)"
 )
 
 

@@ -51,8 +51,7 @@ class Retries:
         if one is not None and retry <= self.limit and self.is_tested(one):
             return one
         if one is None:
-            sure = f"{self.belief.confidence:g}"
-            then = f"no other smaller network is good enough with objective.confidence={sure}"
+            then = self._why_none(drops)
         elif retry > self.limit:
             one, then = (
                 None,
@@ -114,6 +113,13 @@ class Retries:
             then or "it is tested, too",
         )
         return None if then else one
+
+    def _why_none(self, drops: Mapping[Architecture, float]) -> str:
+        baseline = self.belief.history.space.plan.baseline
+        if any(a not in drops and a != baseline for a in answer.good_enough(self.belief)):
+            return "all others that are good enough on val lie within one that lost too much"
+        sure = f"{self.belief.confidence:g}"
+        return f"no other smaller network is good enough with objective.confidence={sure}"
 
     def _lost(self, drops: Mapping[Architecture, float]) -> str:
         score, code = self.belief.score, self.belief.history.space.code

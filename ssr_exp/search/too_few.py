@@ -13,6 +13,11 @@ from ssr_exp.search.history import History
 from ssr_exp.search.space import Space
 from ssr_exp.terminal import counted
 
+LOWER_RATE = (
+    "repeat the command with a lower learning rate (recipe.lr, or of a LightningModule of your own "
+    "task.arguments.NAME=VALUE)"
+)
+
 
 class TooFew(SsrError):
     """The study has too few records for a surrogate."""
@@ -52,7 +57,13 @@ def check(
     also = f" ({len(failed)} runs failed or diverged)" if failed else ""
     remedy = "type modifiers=sentinel_all rounds=1, and the search trains the first ones"
     if failed:  # the plan of these is done
-        remedy = "type modifiers=random modifiers.count=8 rounds=1, which begins with others, too"
+        others = min(2 * FEWEST, trained.space.lattice.size)
+        remedy = (
+            f"type modifiers=random modifiers.count={others} modifiers.draw_seed=1 rounds=1, which "
+            "begins with others, too (and with others again by another number)"
+        )
+    if any(record.status is Status.diverged for record in failed):
+        remedy += f", or {LOWER_RATE}"
     raise TooFew(
         f"the study has {counted(count, 'network')} with a finished run{also}, and the "
         f"surrogate needs {FEWEST}, the baseline among them: {remedy}.{strangers()}"
@@ -83,10 +94,7 @@ def refuse_first(space: Space, conf: SearchConfig, count: int) -> NoReturn:
 def _no_baseline(broken: Record, *, is_loop: bool) -> str:
     remedy = "mend the cause, then repeat the command"
     if broken.status is Status.diverged:
-        remedy = (
-            "repeat the command with a lower learning rate (recipe.lr, or of a LightningModule of "
-            "your own task.arguments.NAME=VALUE)"
-        )
+        remedy = LOWER_RATE
     if is_loop:
         remedy = "mend the training, then study.tell(CODE, score, replace=True)"
     why = f" ({broken.error})" if broken.error else ""

@@ -71,10 +71,13 @@ class SemanticSegmentation(Supervised):
         dice = dice_loss(outputs, y, ignore_index=self._ignore_index)
         return (1 - self._dice) * entropy + self._dice * dice
 
-    def _entropy(self, outputs: Tensor, y: Tensor, **options: Any) -> Tensor:
+    def _entropy(
+        self, outputs: Tensor, y: Tensor, weight: Tensor | None = None, **options: Any
+    ) -> Tensor:
         """Return the mean over the pixels that count; 0 where none does, as there is no mean."""
-        options["ignore_index"] = self._ignore_index
-        entropy = F.cross_entropy(_rows(outputs), y.flatten(), **options)
+        options["ignore_index"], rows = self._ignore_index, _rows(outputs)
+        weight = None if weight is None else weight.to(rows.dtype)
+        entropy = F.cross_entropy(rows, y.flatten(), weight, **options)
         return torch.where((y != self._ignore_index).any(), entropy, (outputs * 0).sum())
 
     def counted(self, y: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from ssr_exp.datasets import in_memory, sources, user_data
 from ssr_exp.datasets.images import Splits, Target
 from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import adapt, codes, planning, rescale, user_modules
+from ssr_exp.rescaling import adapt, chosen_values, codes, planning, rescale, user_modules
 from ssr_exp.rescaling.inputs import Signature
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.training import acceleration, learning, own_data, own_module, preflight
@@ -68,6 +68,14 @@ def seed_and_plan(
     if not is_own:
         shape = adapt.output_shape(seed_network, splits.image_shape)
         learning.check_output(conf.task, conf.model.name, shape, splits.image_shape[1:])
+        is_loop = conf.task.name is TaskKind.loop  # which says so itself
+        if conf.init.kind is Init.fresh and not is_loop and chosen_values.is_trained(seed_network):
+            log.warning(
+                "%s brings trained weights, and every network here starts from fresh ones, the "
+                "baseline, too: save its state dict, and type init=inherit checkpoint=FILE to "
+                "start each from slices of it.",
+                conf.model.name,
+            )
         return seed_network, plan
     if conf.job_of is None and conf.modifiers.kind != "baseline":  # else it was, or needs not be
         _try_smallest(ConfigKey(_decides(conf)), *parts, *data, inputs)

@@ -208,7 +208,8 @@ def test_a_launcher_that_begins_nothing_stops_with_one_sentence(
     with pytest.raises(SsrError) as refused:
         launches(Joblib(make_record(), absent)).train(members(tmp_path, "a", "b"))
     told = str(refused.value)
-    assert told.startswith("the launcher ended before any training began") and "\n" not in told
+    assert told.startswith("the launcher ended 3 times before a training began")
+    assert "\n" not in told
     assert "(sbatch: fatal: no configuration)" in told and "hydra/launcher=basic" in told
 
 
@@ -223,6 +224,36 @@ def test_a_job_that_never_begins_is_given_up_where_others_were_trained(
     errors = launches(launcher).train(three)
     assert errors == {tmp_path / "bad": "its process was lost (RuntimeError: a worker was killed)"}
     assert [member.is_done for member in three] == [True, False, True]
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_of_threads_it_is_the_launcher_that_fails_where_no_other_training_begins(
+    begins: bool, tmp_path: Path, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def queue(train: Train, jobs: Jobs) -> list[JobReturn]:
+        if jobs[0][0].endswith("queued"):
+            enough.wait()
+            if begins:
+                return train(jobs)
+        tries.append(len(jobs))
+        if len(tries) > 5:  # more than a launcher gets that has nothing else under way
+            enough.set()
+        raise LOST
+
+    monkeypatch.setattr("ssr_exp.app.launching.PAUSE_S", 1e-3)
+    tries, enough = list[int](), threading.Event()
+    launched = launches(Joblib(make_record(), queue))
+    with ThreadPoolExecutor(2) as threads:
+        queued = threads.submit(launched.train, members(tmp_path, "queued"))
+        while not launched.is_under_way:
+            time.sleep(0.01)
+        bad = threads.submit(launched.train, members(tmp_path, "bad"))
+    if begins:
+        assert [*bad.result()] == [tmp_path / "bad"] and queued.result() == {}
+        return
+    for ended in (queued, bad):
+        with pytest.raises(SsrError, match="3 times before a training began"):
+            ended.result()
 
 
 def test_a_failure_among_lost_jobs_is_not_tried_again(

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from ssr_exp.rescaling import planning, rescale
+from ssr_exp.rescaling import chosen_values, initialise, planning, rescale
 from ssr_exp.rescaling.modifiers import Modifiers
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.rescaling.resnet import CifarResNet
@@ -275,6 +275,112 @@ def test_first_values_that_were_chosen_are_kept(seed: int) -> None:
     flat = made.body[2].weight.detach().flatten(1)
     assert torch.allclose(flat @ flat.T, 1.4**2 * torch.eye(len(flat)), atol=1e-4)
     assert not torch.equal(flat, network.body[2].weight.flatten(1)[: len(flat), : flat.shape[1]])
+
+
+def test_an_upsampling_is_drawn_for_its_own_inputs_with_rows_alike() -> None:
+    sizes = ((3, 64), (64, 64), (64, 256))
+    network = nn.Sequential(*(nn.Conv2d(*size, 3, padding=1) for size in sizes))
+    for conv in convolutions(network):
+        nn.init.kaiming_normal_(conv.weight)
+    network.extend([nn.PixelShuffle(2), nn.Conv2d(64, 5, 1)])
+    with torch.no_grad():
+        network[2].weight.copy_(network[2].weight[::4].repeat_interleave(4, 0))  # ICNR
+    plan, made = planning.trace(network, (3, 8, 8), kind="channels"), []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        weight = rescale.build(network, plan, plan.smallest)[2].weight.detach()
+        rows = weight.unflatten(0, (-1, 4))
+        assert torch.equal(rows, rows[:, :1].expand_as(rows))
+        made.append(weight[::4])
+        assert abs(float(weight[::4].std()) / math.sqrt(2 / weight[0].numel()) - 1) < 0.2
+    assert not torch.isclose(*made).all()
+
+
+class Sounds(nn.Module):
+    """Reads a spectrum through bands, notes and time; each part is begun as its author chose."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.edges = nn.Parameter(torch.linspace(30, 8000, 80)[:, None])
+        self.body, self.norm = nn.Conv1d(1, 80, 9), nn.BatchNorm1d(80)
+        self.mix = nn.Conv1d(80, 64, 1)
+        self.time, self.plain = (nn.GRU(64, 64, batch_first=True) for _ in range(2))
+        self.notes, self.usual = nn.Embedding(50, 64), nn.Embedding(50, 64)
+        self.head = nn.utils.parametrizations.weight_norm(nn.Linear(64, 5))
+        nn.init.normal_(self.norm.weight, 1, 0.02)
+        nn.init.normal_(self.norm.bias, 0, 0.1)
+        nn.init.orthogonal_(self.time.weight_hh_l0)
+        nn.init.normal_(self.notes.weight, 0, 0.02)
+        with torch.no_grad():
+            self.head.bias.copy_(torch.tensor([-4.0, -3.0, -1.0, -2.0, -0.5]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.mix(self.norm(self.body(x) * self.edges / 8000)).transpose(1, 2)
+        note = x.new_zeros(len(x), dtype=torch.int64)
+        x = self.plain(self.time(x + (self.notes(note) + self.usual(note))[:, None])[0])[0]
+        return self.head(x.mean(1))
+
+
+def test_what_a_module_draws_and_its_constructor_drew_anew_is_drawn_so() -> None:
+    network = Sounds()
+    plan = planning.trace(network, (1, 64), multiple=8)
+    made = rescale.build(network, plan, plan.smallest)
+    assert 0.005 < float(made.norm.weight.detach().std()) < 0.05
+    assert 0.04 < float(made.norm.bias.detach().std()) < 0.2
+    assert 0.01 < float(made.notes.weight.detach().std()) < 0.03
+    assert 0.8 < float(made.usual.weight.detach().std()) < 1.2
+    inner = made.time.weight_hh_l0.detach()
+    assert torch.allclose(inner.T @ inner, torch.eye(inner.shape[1]), atol=1e-4)
+    bound = made.plain.hidden_size**-0.5  # as PyTorch draws it at its own width
+    assert 0.9 * bound < float(made.plain.weight_hh_l0.detach().abs().max()) <= bound
+    assert torch.equal(made.head.bias, network.head.bias)
+    assert not any("head.parametrizations" in remark for remark in plan.remarks)
+
+
+def test_ordered_values_keep_their_whole_range() -> None:
+    network = Sounds()
+    plan = planning.trace(network, (1, 64), multiple=8)
+    edges = rescale.build(network, plan, plan.smallest).edges.detach()
+    assert len(edges) < 80 and bool((edges.flatten().diff() > 0).all())
+    assert float(edges[0]) == 30 and float(edges[-1]) == 8000
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1.0, 0, -1, 2, 0, -2, 1, 0, -1],
+        [0.0, 1, 0, 1, -4, 1, 0, 1, 0],
+        [1.0, 0, -1, 2, 0, -2, 1, 0, -1, 1, 2, 1, 0, 0, 0, -1, -2, -1],
+    ],
+    ids=["Sobel", "Laplace", "both of Sobel"],
+)
+@pytest.mark.parametrize("holder", [nn.Module(), nn.Conv2d(1, 2, 3)])
+def test_small_kernels_are_kept(values: list[float], holder: nn.Module) -> None:
+    kernel = torch.tensor(values).view(-1, 1, 3, 3)
+    assert chosen_values.is_set(kernel, holder, "weight", kernel)
+    assert not chosen_values.is_set(torch.randn_like(kernel), nn.Conv2d(1, 2, 3), "weight", kernel)
+
+
+def test_a_zeroed_part_does_not_stand_for_a_random_weight() -> None:
+    head, stem = nn.Conv2d(256, 84, 3), nn.Conv2d(3, 64, 7)
+    with torch.no_grad():
+        head.weight[:4] = 0
+        stem.weight[:, 0] = 0
+    for conv in (head, stem):
+        weight = conv.weight.detach()
+        assert not chosen_values.is_set(weight, conv, "weight", weight)
+        assert not chosen_values.repeats_rows(weight)
+
+
+def test_trained_biases_were_not_chosen() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.ReLU()
+    ).extend([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 5)])
+    for module in (network[0], network[3], network[7]):
+        nn.init.normal_(module.bias, 0, 1)
+    assert {*initialise.chosen(network)} == {"0.bias", "3.bias", "7.bias"}
+    network(torch.randn(4, 3, 8, 8))
+    assert not {*initialise.chosen(network)}
 
 
 def test_layers_that_are_too_small_to_tell_a_rule_keep_a_small_spread() -> None:

@@ -404,7 +404,10 @@ class OwnGroupNorm(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Branches that are stacked and summed with one weight each: learnt, computed or fixed."""
+    """Branches that are stacked and summed with one weight each: learnt, computed or fixed.
+
+    Two of them may be of one residual stream.
+    """
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -419,7 +422,11 @@ class Mixed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x).relu()
-        stack = torch.stack([branch(x) for branch in self.branches], 1)
+        one, two, three = (branch(x) for branch in self.branches)
+        if self.kind == "stream":
+            two = self.branches[1](one)
+            three = two + self.branches[2](two)
+        stack = torch.stack([one, two, three], 1)
         if self.kind == "learnt":
             weights = self.mix.softmax(0)[None]
         elif self.kind == "computed":
@@ -429,7 +436,7 @@ class Mixed(nn.Module):
         return self.head((stack * weights[:, :, None, None, None]).sum(1).mean((2, 3)))
 
 
-@pytest.mark.parametrize("kind", ["learnt", "computed", "fixed"])
+@pytest.mark.parametrize("kind", ["learnt", "computed", "fixed", "stream"])
 def test_branches_with_a_weight_each_stay_as_many_and_scale_alike(kind: str) -> None:
     network = Mixed(kind)
     plan = planning.trace(network, (3, 8, 8), kind="channels")

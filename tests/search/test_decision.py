@@ -12,7 +12,7 @@ from ssr_exp.config import CostAxis
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import verdict
 from ssr_exp.runs.record import FINALIST, Status
-from ssr_exp.search import answer, answer_printing, decision, history, retries
+from ssr_exp.search import answer, answer_printing, decision, history, refuted, retries
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.history import History
 from tests.search.conftest import Tell, asked
@@ -244,6 +244,12 @@ def test_that_nothing_more_is_tested_is_said_with_the_reason(
         dict.fromkeys(smaller(belief), 5.0), first=1
     ) is None  # fmt: skip
     assert "no other smaller network is good enough" in caplog.text
+    caplog.clear()
+    larger = smaller(belief)[-1]
+    tested = [larger, *refuted.left(belief, {larger: 5.0}, smaller(belief))]
+    assert {*tested} < {*smaller(belief)}
+    assert tests.next(dict.fromkeys(tested, 5.0), first=1) is None
+    assert "all others that are good enough on val lie within one that lost too much" in caplog.text
 
 
 def test_what_is_smallest_is_what_finalists_decided(

@@ -337,7 +337,17 @@ def test_too_few_records_are_told_when_nothing_is_to_be_trained(
 ) -> None:
     failed = [tell(a, status=Status.failed, val_acc=None) for a in first[max(count, 1) :]]
     world.all = [tell(a) for a in first[:count]] + failed
-    with pytest.raises(SsrError, match=f"the study has {words}.*modifiers=random modifiers"):
+    told = f"the study has {words}.*modifiers=random modifiers.*draw_seed=1"
+    with pytest.raises(SsrError, match=told):
+        begin(rounds=0).look()
+
+
+def test_of_diverged_first_networks_a_lower_learning_rate_is_named(
+    begin: Begin, world: World, tell: Tell, first: First
+) -> None:
+    diverged = [tell(a, status=Status.diverged, val_acc=None) for a in first[1:]]
+    world.all = [tell(first[0]), *diverged]
+    with pytest.raises(SsrError, match=r"modifiers\.count=8.*, or repeat .* a lower learning rate"):
         begin(rounds=0).look()
 
 

@@ -307,6 +307,19 @@ def test_the_loss_of_pixels_is_cross_entropy_and_dice() -> None:
     )
 
 
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16, torch.float64])
+def test_weights_of_classes_are_of_the_precision_in_which_pixels_are_summed(
+    precision: torch.dtype,
+) -> None:
+    made, ((_, y), _) = segmentation()
+    weights = torch.tensor([0.5, 1.0, 3.0])
+    task = SemanticSegmentation(made.network, RecipeConf(), 3, class_weights=weights).to(precision)
+    outputs = torch.randn(*y[:, None].shape).expand(-1, 3, -1, -1).to(precision)
+    loss = task.training_loss(outputs, y)
+    exact = SemanticSegmentation(made.network, RecipeConf(), 3, class_weights=weights)
+    torch.testing.assert_close(loss, exact.training_loss(outputs.float(), y), check_dtype=False)
+
+
 @pytest.mark.parametrize("dice", [0.0, 0.5])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 1.0, 3.0])])

@@ -68,6 +68,15 @@ class FrozenNet(MyNet):
         self.two.requires_grad_(False)
 
 
+class LoadedNet(MyNet):
+    """Has a norm that saw images; its weights stand for those of a file."""
+
+    def __init__(self, num_classes: int = 1000, in_channels: int = 3) -> None:
+        super().__init__(num_classes, in_channels)
+        self.stem = nn.Sequential(self.stem, nn.BatchNorm2d(16))
+        self.stem[1].running_mean += 1
+
+
 WORDS = ("model=module", f"model.target={__name__}.MyNet", "segment.multiple=4")
 
 
@@ -79,6 +88,17 @@ def test_a_frozen_backbone_is_refused_before_anything_is_trained(conf: Compose) 
     assert len(opened.expand(conf(*words, "modifiers=baseline"))) == 1
     with pytest.raises(SsrError, match="type init=inherit checkpoint=PATH"):
         opened.expand(conf(*words, "modifiers=sentinel_all"))
+
+
+def test_that_loaded_weights_are_not_used_is_said(
+    conf: Compose, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("MyNet", "LoadedNet"):
+        opened_study.open(conf(*(word.replace("MyNet", name) for word in WORDS)))
+        is_said = "LoadedNet brings trained weights, and every network here starts" in caplog.text
+        assert is_said == (name == "LoadedNet")
+    opened_study.open(conf("model=resnet8"))
+    assert caplog.text.count("brings trained weights") == 1
 
 
 def test_its_segments_sentinels_and_costs_are_those_of_real_builds(conf: Compose) -> None:

@@ -126,7 +126,8 @@ def _branches(tracer: Tracer, stacked: Tensor, weights: Tensor) -> list[Vector] 
     if len(dims) < 2 or len(meet) != 1 or not {*varying(weights)} <= {theirs[meet[0]]}:
         return None
     parts = apart(stacked, meet[0])
-    origins = [tracer.ledger.origins(part) for part in parts]
+    distinct = {part.tobytes(): part for part in parts}.values()  # a stream may be there twice
+    origins = [tracer.ledger.origins(part) for part in distinct]
     is_apart = len(set.union(*origins)) == sum(map(len, origins))  # and are no view of one
     return parts if is_apart and all((part != FIXED).all() for part in parts) else None
 
