@@ -115,7 +115,7 @@ def is_found(name: str, make: Callable[..., Any]) -> bool:
         found = find(name)
     except SsrError:
         return False
-    return found == make or not (inspect.ismethod(make) or hasattr(make, "__wrapped__"))
+    return found == make or not (inspect.ismethod(make) or found is inspect.unwrap(make))
 
 
 def name_for_session(make: Callable[..., Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import importlib
 import json
 import logging
 import math
@@ -764,6 +765,18 @@ def test_what_a_wrapper_makes_is_not_named_as_what_it_wraps(begin: Begin, caplog
 
     begin(make)
     assert "make_network has no name that can be imported" in caplog.text
+
+
+def test_a_decorated_function_is_found_after_its_module_was_loaded_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "import functools\n\n@functools.cache\ndef make(): ...\n"
+    (tmp_path / "decorated_nets.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("decorated_nets")
+    make = module.make
+    assert importlib.reload(module).make != make
+    assert user_code.is_found("decorated_nets.make", make)
 
 
 def test_what_a_spawned_process_calls_its_script_is_the_scripts_name(

@@ -41,7 +41,7 @@ SUSPECT = 2  # times that a training was lost, after which it is tried a last ti
 IDLE = 3  # launches in a row that ended before a training began
 PAUSE_S, LONGEST_S = 5.0, 600.0  # before such a launch is repeated; twice as long the next time
 NONE_BEGAN = (
-    f"the launcher ended {IDLE} times before a training began ({{why}}): mend that, or type "
+    "the launcher ended {times} times before a training began ({why}): mend that, or type "
     "hydra/launcher=basic to train in this process."
 )
 QUIET_S = 20.0  # that nothing of a launch has run, after which what is left is launched again
@@ -69,6 +69,7 @@ class Launches:
     _closed: Event = field(default_factory=Event, init=False)
     _begun: dict[Path, int | None] = field(default_factory=dict, init=False)  # when launched last
     _launched: set[Path] = field(default_factory=set, init=False)  # and not known to have ended
+    _useful: int = field(default=0, init=False)  # launches in which something ended
     _idle: set[Path] = field(default_factory=set, init=False)  # launched, and ended unbegun
 
     @property
@@ -121,7 +122,7 @@ class Launches:
         """Launch until each member has come to an end, raised an error, or was lost too often."""
         errors: Errors = {}
         left, lost, idle, stops = list(members), Counter[Path](), 0, 0
-        before_idle: dict[Path, int | None] = {}
+        signs: set[object] = set()
         shared = launchers.shares_fate(self.launcher)
         while left:
             crowd = [m for m in left if lost[m.folder] < SUSPECT or not shared] or left[:1]
@@ -131,6 +132,7 @@ class Launches:
                 with self._turn(alone=bool(lost)) if shared else nullcontext():
                     errors |= self._launch(crowd, *extra)
                 ended, idle = crowd, 0
+                self._useful += 1
             except SsrError:
                 raise
             except Exception as error:  # a launcher that lost a job; the records say which
@@ -142,17 +144,17 @@ class Launches:
                     _outwait(crowd, before)
                 ended = _ended(crowd, before)
                 begun = [m.folder for m in crowd if m not in ended and _has_begun(m, before)]
+                self._useful += bool(ended)
                 if ended or begun:
                     idle = 0
                 elif (idle := idle + 1) == 1:
-                    before_idle = self._beginnings()
+                    signs = self._signs()
                     self._idle |= {*before}
                 if idle >= IDLE:
-                    others_begin = self._beginnings().items() - before_idle.items()
-                    if len(crowd) < len(members) or others_begin:
+                    if len(crowd) < len(members) or self._signs() - signs:
                         begun, idle = [*before] * (SUSPECT + 1), 0  # it is not the launcher
                     elif self._launched <= self._idle:
-                        raise SsrError(NONE_BEGAN.format(why=why)) from None
+                        raise SsrError(NONE_BEGAN.format(times=idle, why=why)) from None
                 if idle:  # an engine that is out of breath gets a moment
                     self._closed.wait(min(PAUSE_S * 2 ** min(idle - 1, 9), LONGEST_S))
                 lost.update(begun)
@@ -186,10 +188,11 @@ class Launches:
             if result.status is JobStatus.FAILED or result._return_value == BUSY
         }
 
-    def _beginnings(self) -> dict[Path, int | None]:
-        """Keep the trainings that have begun since they were launched, with when, in ns."""
-        now = {folder: written_ns(folder / CONFIG_FILE) for folder in [*self._begun]}
-        return {f: when for f, when in now.items() if when not in (None, self._begun[f])}
+    def _signs(self) -> set[object]:
+        """Keep what shows that the launcher works: what has begun since, and what has ended."""
+        now = [(folder, written_ns(folder / CONFIG_FILE)) for folder in [*self._begun]]
+        begun = {(f, when) for f, when in now if when not in (None, self._begun[f])}
+        return {self._useful, *begun}
 
     def _refuse_if_closed(self) -> None:
         if self._closed.is_set():

@@ -12,7 +12,7 @@ so are weights of products that modules of the user's own hold. Rules: He et al.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,14 +25,19 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from ssr_exp.rescaling import chosen_values, copying
-from ssr_exp.rescaling.chosen_values import LAYERS, SHORTEST, draws, is_constant
+from ssr_exp.rescaling import chosen_values
+from ssr_exp.rescaling.chosen_values import (
+    LAYERS,
+    SIGMAS,
+    SMALLEST_OWN,
+    draws,
+    is_constant,
+    is_orthogonal,
+    list_owners,
+)
 from ssr_exp.rescaling.plan import PlannedTensor
 
-SIGMAS = 5  # how far a sample's standard deviation may stray from the rule's
 SMALLEST_SAMPLE = 256  # elements; fewer say too little of a spread that others share
-SMALLEST_OWN = 16  # elements that say how far one layer's spread is from a rule's
-PARTS = "parametrizations.weight.original"  # what a weight is computed from
 POWER_ITERATIONS = 15  # of spectral norm, as PyTorch's own at its start
 
 Rule = Callable[[float, float, int], float]
@@ -90,26 +95,21 @@ def fresh(
         if draws(module):
             module.reset_parameters()  # type: ignore[operator]
     originals, owners = dict(seed.named_parameters()), dict(list_owners(seed))
-    rescaled = dict(list_owners(network))
-    rules = {kind: _rule(seed, kind) for kind in LAYERS}
-    samples, is_set = _samples(seed, leaves), set(chosen(seed))
-    otherwise = _drawn_otherwise(seed, owners, {names[name] for name in learnt} - is_set)
+    first_values, rescaled = chosen_values.read(seed, {*names.values()}), dict(list_owners(network))
+    rules, samples = {kind: _rule(seed, kind) for kind in LAYERS}, _samples(seed, leaves)
     with torch.no_grad():
         for name, parameter in learnt.items():
             role = names[name]
             original = originals[role].detach()
-            if role in is_set:
-                parameter.copy_(_kept(role, original, parameter.shape, cut))
+            if role in first_values.chosen:
+                parameter.copy_(_cut_chosen(role, original, parameter.shape, cut))
                 continue
-            if role in otherwise:
+            if role in first_values.drawn:
                 parameter.fill_(math.nan)
             sample = _Sample(original, owners[role], leaves[role].out, rescaled[name])
             _draw(parameter, sample, rules, samples)
             if chosen_values.repeats_rows(original):
-                rows = cut(role, original, parameter.shape).flatten(1).double().cpu().numpy()
-                first: dict[bytes, int] = {}
-                alike = [first.setdefault(row.tobytes(), at) for at, row in enumerate(rows)]
-                parameter.copy_(parameter[alike])
+                parameter.copy_(parameter[_alike(cut(role, original, parameter.shape))])
         _follow_lengths(network, seed, names)
         for tensor, value in zip(kept, values, strict=True):
             if id(tensor) not in anew or not tensor.isfinite().all():
@@ -118,20 +118,14 @@ def fresh(
             _settle(module)
 
 
-def chosen(network: nn.Module) -> Iterator[str]:
-    """Name the parameters of which a constructor chose the first values: see `chosen_values`."""
-    own = dict(network.named_parameters(remove_duplicate=False))
-    is_trained = chosen_values.is_trained(network)
-    for name, owner in list_owners(network):
-        path, _, end = name.rpartition(".")
-        computed = ("weight", "weight_v", "weight_orig", *(f"{PARTS}{n}" for n in ("1", "", "0")))
-        beside = (own.get(f"{path}.{weight}".lstrip(".")) for weight in computed)
-        weight = next((one for one in beside if one is not None), None)
-        if chosen_values.is_set(own[name].detach(), owner, end, weight, is_trained=is_trained):
-            yield name
+def _alike(weight: Tensor) -> list[int]:
+    """Name for each row of a weight the first row that is the same."""
+    first: dict[bytes, int] = {}
+    rows = weight.flatten(1).double().cpu().numpy()
+    return [first.setdefault(row.tobytes(), at) for at, row in enumerate(rows)]
 
 
-def _kept(name: str, original: Tensor, shape: torch.Size, cut: Cut) -> Tensor:
+def _cut_chosen(name: str, original: Tensor, shape: torch.Size, cut: Cut) -> Tensor:
     """Cut chosen values; of ordered ones, as edges of bands are, the whole range stays."""
     if not chosen_values.is_ordered(original):
         return cut(name, original, shape)
@@ -139,34 +133,6 @@ def _kept(name: str, original: Tensor, shape: torch.Size, cut: Cut) -> Tensor:
         at = torch.linspace(0, original.shape[dim] - 1, size, device=original.device)
         original = original.index_select(dim, at.round().long())
     return original
-
-
-def _drawn_otherwise(
-    seed: nn.Module, owners: Mapping[str, nn.Module], names: Collection[str]
-) -> set[str]:
-    """Name what the constructor drew otherwise than its module does, as 0.02 of an embedding.
-
-    Of the usual layers the spread is looked at anyway.
-    """
-    found, drawn = set(), dict[nn.Module, Mapping[str, Tensor]]()
-    for name in names:
-        own, tensor, end = owners[name], seed.get_parameter(name).detach(), name.rpartition(".")[2]
-        if isinstance(own, LAYERS) or end not in own._parameters or not draws(own):
-            continue
-        if tensor.numel() < SMALLEST_OWN or not tensor.is_floating_point() or is_constant(tensor):
-            continue
-        if own not in drawn:
-            again: Any = copying.copied(own, {})
-            with torch.random.fork_rng(devices=[]):
-                again.reset_parameters()
-            drawn[own] = again._parameters
-        other = drawn[own][end].detach().double()
-        spread, error = tensor.double().std(), SIGMAS / math.sqrt(tensor.numel())
-        strays = (spread / other.std() - 1).abs() > error  # too, where it draws a constant
-        strays |= (tensor.double().mean() - other.mean()).abs() > error * spread
-        if strays or _Sample(tensor, own).is_orthogonal:
-            found.add(name)
-    return found
 
 
 def _statistics(network: nn.Module) -> Iterator[Tensor]:
@@ -197,7 +163,7 @@ def _draw(
         _draw(torch.view_as_real(parameter), parts, {}, ())
     elif parameter.is_complex():
         return  # as its module drew it
-    elif (sample.of_layer or parameter.isnan().any()) and sample.is_orthogonal:
+    elif (sample.of_layer or parameter.isnan().any()) and is_orthogonal(original):
         nn.init.orthogonal_(parameter, sample.gain)
     elif sample.of_layer and (rule := next(fitting, None)) is not None:
         parameter.normal_(0, rule(*_fans(parameter, sample.rescaled or owner)))
@@ -374,17 +340,6 @@ class _Sample:
         flat = self.weight.flatten(1)
         return math.sqrt(float(flat.square().sum()) / min(flat.shape))
 
-    @cached_property
-    def is_orthogonal(self) -> bool:
-        """Say whether its rows, or its columns, are orthogonal and of one length."""
-        if self.weight.ndim < 2 or not self.says_something(SMALLEST_OWN):
-            return False
-        flat = self.weight.flatten(1)
-        few = (flat if len(flat) <= flat.shape[1] else flat.T)[:SHORTEST].double()
-        product = few @ few.T / self.gain**2
-        unit = torch.eye(len(few), device=few.device)
-        return len(few) > 1 and bool((product - unit).abs().max() < 1e-4)
-
     def says_something(self, least: int = SMALLEST_SAMPLE) -> bool:
         if self.weight.numel() < least or self.weight.is_meta or self.weight.is_complex():
             return False
@@ -423,14 +378,3 @@ def _fans(weight: Tensor, owner: nn.Module) -> tuple[float, float, int]:
     groups = getattr(owner, "groups", 1)  # which may be anything of a user's own
     is_count = isinstance(groups, int) and groups > 0
     return weight.shape[1] * kernel, weight.shape[0] * kernel, groups if is_count else 1
-
-
-def list_owners(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Name the module of each parameter; of a parametrized one, whose weight it is."""
-    for path, module in network.named_modules():
-        if isinstance(module, ParametrizationList):
-            holder = network.get_submodule(path.rpartition(".parametrizations.")[0])
-            yield from ((name, holder) for name, _ in module.named_parameters(path, recurse=False))
-            continue
-        for name, _ in module.named_parameters(prefix=path, recurse=False):
-            yield name, module

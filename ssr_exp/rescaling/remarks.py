@@ -94,7 +94,7 @@ def _chosen(network: nn.Module, plan: Plan) -> Iterator[tuple[str, str]]:
 
 
 def _patterned(network: nn.Module, traced: Trace) -> Iterator[str]:
-    for name in initialise.chosen(network):
+    for name in sorted(chosen_values.read(network).chosen):
         if network.get_parameter(name).requires_grad and name in traced.reached:
             yield name
 

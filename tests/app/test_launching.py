@@ -226,14 +226,20 @@ def test_a_job_that_never_begins_is_given_up_where_others_were_trained(
     assert [member.is_done for member in three] == [True, False, True]
 
 
-@pytest.mark.parametrize("begins", [True, False])
-def test_of_threads_it_is_the_launcher_that_fails_where_no_other_training_begins(
-    begins: bool, tmp_path: Path, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("other", ["begins", "ends", "dies"])
+def test_of_threads_it_is_the_launcher_that_fails_where_no_other_training_begins_or_ends(
+    other: str, tmp_path: Path, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def queue(train: Train, jobs: Jobs) -> list[JobReturn]:
         if jobs[0][0].endswith("queued"):
+            if other == "ends":
+                begin(tmp_path / "queued")
+            under_way.set()
             enough.wait()
-            if begins:
+            if other == "ends":
+                Store(tmp_path).write(tmp_path / "queued", make_record())
+                return [JobReturn(status=JobStatus.COMPLETED, _return_value="finished")]
+            if other == "begins":
                 return train(jobs)
         tries.append(len(jobs))
         if len(tries) > 5:  # more than a launcher gets that has nothing else under way
@@ -241,18 +247,17 @@ def test_of_threads_it_is_the_launcher_that_fails_where_no_other_training_begins
         raise LOST
 
     monkeypatch.setattr("ssr_exp.app.launching.PAUSE_S", 1e-3)
-    tries, enough = list[int](), threading.Event()
+    tries, under_way, enough = list[int](), threading.Event(), threading.Event()
     launched = launches(Joblib(make_record(), queue))
     with ThreadPoolExecutor(2) as threads:
         queued = threads.submit(launched.train, members(tmp_path, "queued"))
-        while not launched.is_under_way:
-            time.sleep(0.01)
+        under_way.wait()
         bad = threads.submit(launched.train, members(tmp_path, "bad"))
-    if begins:
+    if other != "dies":
         assert [*bad.result()] == [tmp_path / "bad"] and queued.result() == {}
         return
     for ended in (queued, bad):
-        with pytest.raises(SsrError, match="3 times before a training began"):
+        with pytest.raises(SsrError, match=r"ended \d+ times before a training began"):
             ended.result()
 
 

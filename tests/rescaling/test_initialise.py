@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from ssr_exp.rescaling import chosen_values, initialise, planning, rescale
+from ssr_exp.rescaling import chosen_values, planning, rescale
 from ssr_exp.rescaling.modifiers import Modifiers
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.rescaling.resnet import CifarResNet
@@ -354,11 +355,33 @@ def test_ordered_values_keep_their_whole_range() -> None:
     ],
     ids=["Sobel", "Laplace", "both of Sobel"],
 )
-@pytest.mark.parametrize("holder", [nn.Module(), nn.Conv2d(1, 2, 3)])
-def test_small_kernels_are_kept(values: list[float], holder: nn.Module) -> None:
-    kernel = torch.tensor(values).view(-1, 1, 3, 3)
-    assert chosen_values.is_set(kernel, holder, "weight", kernel)
-    assert not chosen_values.is_set(torch.randn_like(kernel), nn.Conv2d(1, 2, 3), "weight", kernel)
+@pytest.mark.parametrize("holder", [nn.Module, functools.partial(nn.Conv2d, 1, 2, 3)])
+def test_small_kernels_are_kept(values: list[float], holder: Callable[[], nn.Module]) -> None:
+    assert is_chosen(torch.tensor(values).view(-1, 1, 3, 3), holder())
+    assert not is_chosen(torch.randn(2, 1, 3, 3), nn.Conv2d(1, 2, 3))
+
+
+SPECTRUM = torch.arange(1.0, 17).log()
+
+
+@pytest.mark.parametrize(
+    ("row", "holder"),
+    [
+        ([0.25, 0.5, 0.25], nn.Conv1d(64, 64, 3, groups=64)),
+        ([-1.0, 0, 1], nn.Conv1d(64, 64, 3, groups=64)),
+        ([0.25, 0.75, 0.75, 0.25], nn.ConvTranspose1d(64, 64, 4, 2, groups=64)),
+        (SPECTRUM.tolist(), nn.Module()),
+        ((0.5**SPECTRUM).tolist(), nn.Conv1d(64, 64, 16, groups=64)),
+    ],
+    ids=["blur", "difference", "upsampling", "spectrum", "decay"],
+)
+def test_what_each_channel_has_alike_is_kept(row: list[float], holder: nn.Module) -> None:
+    assert is_chosen(torch.tensor(row).expand(64, 1, -1).contiguous(), holder)
+
+
+def is_chosen(values: torch.Tensor, holder: nn.Module) -> bool:
+    holder.weight = nn.Parameter(values)
+    return "weight" in chosen_values.read(holder).chosen
 
 
 def test_a_zeroed_part_does_not_stand_for_a_random_weight() -> None:
@@ -367,9 +390,8 @@ def test_a_zeroed_part_does_not_stand_for_a_random_weight() -> None:
         head.weight[:4] = 0
         stem.weight[:, 0] = 0
     for conv in (head, stem):
-        weight = conv.weight.detach()
-        assert not chosen_values.is_set(weight, conv, "weight", weight)
-        assert not chosen_values.repeats_rows(weight)
+        assert not chosen_values.read(conv).chosen
+        assert not chosen_values.repeats_rows(conv.weight.detach())
 
 
 def test_trained_biases_were_not_chosen() -> None:
@@ -378,9 +400,17 @@ def test_trained_biases_were_not_chosen() -> None:
     ).extend([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 5)])
     for module in (network[0], network[3], network[7]):
         nn.init.normal_(module.bias, 0, 1)
-    assert {*initialise.chosen(network)} == {"0.bias", "3.bias", "7.bias"}
-    network(torch.randn(4, 3, 8, 8))
-    assert not {*initialise.chosen(network)}
+    nn.init.normal_(network[1].weight, 1, 0.1)
+    chosen, drawn = {"0.bias", "3.bias", "7.bias"}, {"1.weight"}
+    for batches in range(1, 12):
+        network(torch.randn(4, 3, 8, 8))  # a constructor may do so to learn a size
+        is_trained = batches > chosen_values.DRY_RUNS
+        assert chosen_values.is_trained(network) is is_trained
+        first_values = chosen_values.read(network)
+        assert first_values.chosen == (set() if is_trained else chosen)
+        assert first_values.drawn == (set() if is_trained else drawn)
+    network[1].num_batches_tracked.zero_()  # as in old files
+    assert chosen_values.is_trained(network)
 
 
 def test_layers_that_are_too_small_to_tell_a_rule_keep_a_small_spread() -> None:

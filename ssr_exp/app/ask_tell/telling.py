@@ -181,7 +181,8 @@ class Telling:
                 record = results.tested(before, record)
                 self.asking.remember(request)
             elif not replace and self._is_told(before, record):
-                if before is not None and before.score == record.score:  # of that training
+                scores = (record.score, record.test_score)
+                if before is not None and scores == (before.score, before.test_score):
                     self._keep_late(request, weights, folder)
                 self.end(request)
                 return
