@@ -115,7 +115,12 @@ def is_found(name: str, make: Callable[..., Any]) -> bool:
         found = find(name)
     except SsrError:
         return False
-    return found == make or not (inspect.ismethod(make) or found is inspect.unwrap(make))
+    return found == make or not (inspect.ismethod(make) or _n_wraps(found) != _n_wraps(make))
+
+
+def _n_wraps(make: Callable[..., Any]) -> int:
+    """Count the wrappers that stand around a function, as `functools.wraps` notes them."""
+    return 1 + _n_wraps(make.__wrapped__) if hasattr(make, "__wrapped__") else 0
 
 
 def name_for_session(make: Callable[..., Any]) -> str:

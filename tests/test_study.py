@@ -42,7 +42,7 @@ from ssr_exp.search import caps, other_networks
 from ssr_exp.training import loop_settings, loop_study, run
 from ssr_exp.training.candidate import Candidate
 from tests import conftest
-from tests.conftest import Command, Instant
+from tests.conftest import Command, Instant, MakeRecord
 
 ACC = Score("acc", "max", bounds=(0, 1))
 FIRST = 4  # two segments: the baseline, each narrow, and both
@@ -722,6 +722,15 @@ def test_weights_of_a_wrapped_network_are_kept_and_what_is_no_state_dict_is_refu
     assert kept.keys() == state.keys() and all(torch.equal(kept[n], state[n]) for n in kept)
 
 
+def test_results_are_of_one_training_where_nothing_that_is_known_of_both_differs(
+    make_record: MakeRecord,
+) -> None:
+    tested = make_record(score=0.5, test_score=0.4)
+    assert results.are_one(tested, make_record(score=0.5, test_score=None))
+    for score, test_score in ((0.5, 0.3), (0.4, 0.4), (0.4, None), (None, 0.4)):
+        assert not results.are_one(tested, make_record(score=score, test_score=test_score))
+
+
 def test_weights_may_be_told_after_their_score(begin: Begin, caplog: Any) -> None:
     study = begin()
     candidate = study.ask()
@@ -777,6 +786,9 @@ def test_a_decorated_function_is_found_after_its_module_was_loaded_anew(
     make = module.make
     assert importlib.reload(module).make != make
     assert user_code.is_found("decorated_nets.make", make)
+    for wrapped in (make, module.make):
+        again = functools.wraps(wrapped)(lambda: wrapped())  # noqa: B023
+        assert not user_code.is_found("decorated_nets.make", again)
 
 
 def test_what_a_spawned_process_calls_its_script_is_the_scripts_name(

@@ -6,9 +6,10 @@ otherwise.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,21 +60,28 @@ def read(network: nn.Module, names: Collection[str] | None = None) -> FirstValue
         names: of the parameters that are asked for; None: all.
     """
     parameters = {n: p.detach() for n, p in network.named_parameters(remove_duplicate=False)}
-    owners = dict(list_owners(network))
-    asked = {n: owner for n, owner in owners.items() if names is None or n in names}
-    priors = {name for name, owner in owners.items() if _is_prior(name, owner, parameters)}
-    biases = [n for n, owner in owners.items() if n.endswith("bias") and isinstance(owner, LAYERS)]
-    if is_trained(network) or len(priors) > max(FEW_PRIORS, len(biases) // 2):
-        priors, drawn = set(), set()
-    else:
-        drawn = {*_drawn_otherwise(parameters, asked)}
-    kept = {
-        name
-        for name, owner in asked.items()
-        if _is_set(parameters[name], owner)
-        or (name in drawn and is_patterned(parameters[name], by_itself=False))
-    }
-    return FirstValues(frozenset(priors & {*asked} | kept), frozenset(drawn))
+    owners, redrawn = dict(list_owners(network)), functools.cache(_redrawn)
+    knows_draws = not is_trained(network)
+    priors = _priors(parameters, owners) if knows_draws else set[str]()
+    chosen, drawn = set(), set()
+    asked = {*owners} if names is None else {*owners} & {*names}
+    for name, owner in owners.items():
+        tensor, end = parameters[name], name.rpartition(".")[2]
+        if name not in asked or not _can_be_told(tensor):
+            continue
+        by_itself = draws(owner)
+        if by_itself and not isinstance(owner, LAYERS) and end in owner._parameters:
+            sample = redrawn(owner)[end]
+            by_itself = not bool(sample.isnan().any())  # what its reset leaves alone it is told
+            if by_itself and knows_draws and _is_drawn_otherwise(tensor, sample):
+                drawn.add(name)
+        if _is_set(tensor, by_itself=by_itself and name not in drawn):
+            chosen.add(name)
+    if len(priors) <= max(FEW_PRIORS, sum(map(_is_bias, owners, owners.values())) // 2):
+        chosen |= priors & asked
+    elif _are_of_one_draw([parameters[name] for name in priors]):
+        drawn |= priors
+    return FirstValues(frozenset(chosen), frozenset(drawn))
 
 
 def list_owners(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -100,9 +108,10 @@ def is_trained(network: nn.Module) -> bool:
     for module in network.modules():
         buffers = dict(module.named_buffers(recurse=False))
         mean, batches = (buffers.get(name) for name in STATISTICS)
-        if not isinstance(mean, Tensor) or mean.is_meta or not bool(mean.any()):
+        learns = any(True for _ in module.parameters(recurse=False))  # else it may be told them
+        if not learns or mean is None or mean.is_meta or not bool(mean.any()):
             continue
-        if not isinstance(batches, Tensor) or not 0 < int(batches) <= DRY_RUNS:
+        if batches is None or not 0 < int(batches) <= DRY_RUNS:
             return True  # old files count no batches
     return False
 
@@ -150,7 +159,9 @@ def repeats_rows(original: Tensor) -> bool:
 
 def is_orthogonal(weight: Tensor) -> bool:
     """Say whether the rows of a matrix, or its columns, are orthogonal and of one length."""
-    if weight.ndim < 2 or weight.numel() < SMALLEST_OWN or not weight.is_floating_point():
+    if weight.is_meta or weight.ndim < 2 or weight.numel() < SMALLEST_OWN:
+        return False
+    if not weight.is_floating_point():
         return False
     flat = weight.flatten(1)
     few = (flat if len(flat) <= flat.shape[1] else flat.T)[:SHORTEST].double()
@@ -165,72 +176,79 @@ def is_constant(parameter: Tensor) -> bool:
     if parameter.is_meta:
         return False
     values = parameter.flatten()
+    if not len(values):
+        return False
     return all(bool((part == values[0]).all()) for part in (values[:LONGEST], values))
 
 
-def _is_set(original: Tensor, owner: nn.Module) -> bool:
+def _can_be_told(tensor: Tensor) -> bool:
+    """Say whether a parameter holds numbers that are more than one constant."""
+    is_there = tensor.is_floating_point() and not tensor.is_meta and tensor.numel() > 0
+    return is_there and not is_constant(tensor)
+
+
+def _is_set(original: Tensor, *, by_itself: bool) -> bool:
     """Say whether first values show a pattern, or are few and repeat, or no module draws them."""
     if repeats_rows(original):
         return False
-    if is_patterned(original, by_itself=draws(owner)):
+    if is_patterned(original, by_itself=by_itself):
         return True
-    if original.is_meta or not original.is_floating_point() or is_constant(original):
-        return False
     count = original.numel()
-    return count < SHORTEST and (not draws(owner) or len(original.unique()) < count)
+    return count < SHORTEST and (not by_itself or len(original.unique()) < count)
 
 
-def _is_prior(name: str, owner: nn.Module, parameters: Mapping[str, Tensor]) -> bool:
-    """Say whether a parameter is a bias that PyTorch's own draw cannot give: priors of classes."""
-    path, _, end = name.rpartition(".")
-    original = parameters[name]
-    if end != "bias" or not isinstance(owner, LAYERS) or not original.is_floating_point():
-        return False
-    if original.is_meta or is_constant(original):
-        return False
-    weights = (parameters.get(f"{path}.{direction}".lstrip(".")) for direction in DIRECTIONS)
-    weight = next((one for one in weights if one is not None), None)
-    if weight is None or weight.is_meta:
-        return False
-    return float(original.abs().max()) > 1.001 / math.sqrt(weight[0].numel())
+def _is_bias(name: str, owner: nn.Module) -> bool:
+    return name.rpartition(".")[2] == "bias" and isinstance(owner, LAYERS)
 
 
-def _drawn_otherwise(
-    parameters: Mapping[str, Tensor], owners: Mapping[str, nn.Module]
-) -> Iterator[str]:
-    """Name what the constructor drew otherwise than its module does, as 0.02 of an embedding.
-
-    Of the usual layers the spread is looked at anyway.
-    """
-    redrawn = dict[nn.Module, Mapping[str, Tensor]]()
+def _priors(parameters: Mapping[str, Tensor], owners: Mapping[str, nn.Module]) -> set[str]:
+    """Name the biases that PyTorch's own draw cannot give, such as priors of classes."""
+    priors = set()
     for name, owner in owners.items():
-        tensor, end = parameters[name], name.rpartition(".")[2]
-        if isinstance(owner, LAYERS) or end not in owner._parameters or not draws(owner):
+        original, path = parameters[name], name.rpartition(".")[0]
+        if not _is_bias(name, owner) or not _can_be_told(original):
             continue
-        if tensor.numel() < SMALLEST_OWN or not tensor.is_floating_point() or tensor.is_meta:
+        weights = (parameters.get(f"{path}.{direction}".lstrip(".")) for direction in DIRECTIONS)
+        weight = next((one for one in weights if one is not None), None)
+        if weight is None or weight.is_meta:
             continue
-        if is_constant(tensor):
-            continue
-        if owner not in redrawn:
-            redrawn[owner] = _redrawn(owner)
-        if _strays(tensor.double(), redrawn[owner][end].double()) or is_orthogonal(tensor):
-            yield name
+        if float(original.abs().max()) > 1.001 / math.sqrt(weight[0].numel()):
+            priors.add(name)
+    return priors
+
+
+def _are_of_one_draw(tensors: Sequence[Tensor]) -> bool:
+    """Say whether tensors have one mean and spread, as those that were trained have not."""
+    largest = max(tensors, key=Tensor.numel).double()
+    return not any(_strays(tensor.double(), largest) for tensor in tensors)
 
 
 def _redrawn(owner: nn.Module) -> Mapping[str, Tensor]:
-    """Let a copy of a module draw its weights, and leave torch's generator as it was."""
+    """Let a copy of a module draw its weights, NaN where it does not; torch's generator stays."""
     copy: Any = copying.copied(owner, {})
+    with torch.no_grad():
+        for parameter in copy.parameters():
+            if parameter.is_floating_point():
+                parameter.fill_(math.nan)
     with torch.random.fork_rng(devices=[]):
         copy.reset_parameters()
     return {name: p.detach() for name, p in copy.named_parameters(recurse=False)}
 
 
+def _is_drawn_otherwise(tensor: Tensor, sample: Tensor) -> bool:
+    """Say whether a constructor drew otherwise than a module does, as 0.02 of an embedding."""
+    if tensor.numel() < SMALLEST_OWN:
+        return False
+    return _strays(tensor.double(), sample.double()) or is_orthogonal(tensor)
+
+
 def _strays(tensor: Tensor, other: Tensor) -> bool:
     """Say whether two samples have another mean or spread; a constant has none."""
-    spread, error = tensor.std(), SIGMAS / math.sqrt(tensor.numel())
-    if float((spread / other.std() - 1).abs()) > error:
+    spread, error = float(tensor.std(correction=0)), SIGMAS / math.sqrt(tensor.numel())
+    expected = float(other.std(correction=0))
+    if abs(spread - expected) > error * min(spread, expected):
         return True
-    return float((tensor.mean() - other.mean()).abs()) > error * float(spread)
+    return abs(float(tensor.mean() - other.mean())) > error * max(spread, expected)
 
 
 def _repeats(values: Tensor) -> bool:

@@ -101,6 +101,8 @@ def fresh(
         for name, parameter in learnt.items():
             role = names[name]
             original = originals[role].detach()
+            if not original.numel():
+                continue
             if role in first_values.chosen:
                 parameter.copy_(_cut_chosen(role, original, parameter.shape, cut))
                 continue

@@ -379,6 +379,54 @@ def test_what_each_channel_has_alike_is_kept(row: list[float], holder: nn.Module
     assert is_chosen(torch.tensor(row).expand(64, 1, -1).contiguous(), holder)
 
 
+class Positions(nn.Module):
+    """Draws one of its weights by itself, and is told the other: a table of sines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.proj = nn.Parameter(torch.empty(64, 64))
+        angles = torch.arange(197.0)[:, None] / 1e4 ** (torch.arange(32.0) / 32)
+        self.table = nn.Parameter(torch.cat([angles.sin(), angles.cos()], 1))
+        self.dummy = nn.Parameter(torch.empty(0))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.xavier_uniform_(self.proj)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(x, self.proj) + self.table[: x.shape[1]]
+
+
+def test_what_a_modules_own_draw_leaves_alone_is_kept_if_it_shows_a_pattern() -> None:
+    network = nn.Sequential(nn.Linear(8, 64), Positions(), nn.Linear(64, 5))
+    assert chosen_values.read(network).chosen == {"1.table"}
+    plan = planning.trace(network, (12, 8), multiple=8)
+    made = rescale.build(network, plan, plan.smallest)
+    rows, columns = made[1].table.shape
+    assert torch.equal(made[1].table, network[1].table[:rows, :columns])
+
+
+def test_biases_that_were_all_drawn_alike_are_drawn_so() -> None:
+    """As by a recipe that sets each layer of a network."""
+    layers = [nn.Linear(8, 32), *(nn.Linear(32, 32) for _ in range(9)), nn.Embedding(40, 32)]
+    network = nn.Sequential(*layers)
+    for layer in layers[:-1]:
+        nn.init.normal_(layer.bias)
+    nn.init.normal_(layers[-1].weight, 0, 0.02)
+    first_values = chosen_values.read(network)
+    assert not first_values.chosen
+    assert first_values.drawn == {"10.weight", *(f"{number}.bias" for number in range(10))}
+    for number, layer in enumerate(layers[:-1]):  # as training leaves them
+        nn.init.normal_(layer.bias, 0, 1 + number)
+    assert chosen_values.read(network).drawn == {"10.weight"}
+
+
+def test_a_norm_that_is_told_its_statistics_shows_no_training() -> None:
+    network = nn.Sequential(nn.BatchNorm2d(3, affine=False), nn.Conv2d(3, 8, 3))
+    network[0].running_mean += 0.5
+    assert not chosen_values.is_trained(network)
+
+
 def is_chosen(values: torch.Tensor, holder: nn.Module) -> bool:
     holder.weight = nn.Parameter(values)
     return "weight" in chosen_values.read(holder).chosen

@@ -309,6 +309,12 @@ def failed(asking: Asking, request: Request, error: str, *, wall_s: float) -> Re
     return blank.model_copy(update=update)
 
 
+def are_one(before: Record, now: Record) -> bool:
+    """Say whether two results may be of one training: it may have been tested since."""
+    is_same = (before.status, before.score) == (now.status, now.score)
+    return is_same and now.test_score in (None, before.test_score)
+
+
 def refuse_other(before: Record | None, now: Record) -> bool:
     """Say whether a result was told before; the same one may be told again.
 
@@ -317,8 +323,7 @@ def refuse_other(before: Record | None, now: Record) -> bool:
     """
     if not is_done(before) or before is None:
         return False
-    is_same = (before.status, before.score) == (now.status, now.score)
-    if is_same and now.test_score in (None, before.test_score):
+    if are_one(before, now):
         return True
     was = before.status.value if before.score is None else f"{before.score:g}"
     new = now.status.value if now.score is None else f"{now.score:g}"

@@ -181,8 +181,7 @@ class Telling:
                 record = results.tested(before, record)
                 self.asking.remember(request)
             elif not replace and self._is_told(before, record):
-                scores = (record.score, record.test_score)
-                if before is not None and scores == (before.score, before.test_score):
+                if before is not None and results.are_one(before, record):
                     self._keep_late(request, weights, folder)
                 self.end(request)
                 return
